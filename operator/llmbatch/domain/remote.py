@@ -1,0 +1,134 @@
+"""What providers tell of their files and batches, in one form for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from llmbatch.api import names
+
+
+class FileState(StrEnum):
+    """A provider's file: only a processed one can be run."""
+
+    PROCESSING = "Processing"
+    PROCESSED = "Processed"
+    ERROR = "Error"
+
+
+class BatchState(StrEnum):
+    """A provider's batch, as OpenAI names its states."""
+
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the batch will not change any more."""
+        return self in (BatchState.COMPLETED, BatchState.FAILED, BatchState.EXPIRED, BatchState.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file at a provider. ``error`` is the provider's reason where it could not process it."""
+
+    id: str
+    name: str
+    state: FileState
+    bytes: int = 0
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Requests of a batch."""
+
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchError:
+    """One error of a failed batch: the provider's code, its words, and the input line where it has one."""
+
+    code: str
+    message: str = ""
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteBatch:
+    """A batch at a provider. Absent ids are None, whatever the provider writes in their place."""
+
+    id: str
+    state: BatchState
+    created_at: datetime
+    input_file_id: str | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    counts: Counts = Counts()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    errors: tuple[BatchError, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """Names the one attempt that a batch was made for; it is written into the batch's metadata."""
+
+    cluster: str
+    namespace: str
+    name: str
+    uid: str
+    shard: int
+    attempt: int
+
+    def metadata(self) -> dict[str, str]:
+        """Five entries, all of them strings (Azure refuses other types)."""
+        return {
+            names.TAG_CLUSTER: self.cluster,
+            names.TAG_JOB: f"{self.namespace}/{self.name}",
+            names.TAG_UID: self.uid,
+            names.TAG_SHARD: str(self.shard),
+            names.TAG_ATTEMPT: str(self.attempt),
+        }
+
+    @staticmethod
+    def of(metadata: Mapping[str, str]) -> Tag | None:
+        """The tag in a batch's metadata, or None where there is none or it is not ours."""
+        try:
+            namespace, name = metadata[names.TAG_JOB].split("/")
+            return Tag(
+                cluster=metadata[names.TAG_CLUSTER],
+                namespace=namespace,
+                name=name,
+                uid=metadata[names.TAG_UID],
+                shard=int(metadata[names.TAG_SHARD]),
+                attempt=int(metadata[names.TAG_ATTEMPT]),
+            )
+        except (KeyError, ValueError, AttributeError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a provider can and cannot do, so that nothing above asks which provider it is."""
+
+    max_requests_per_file: int
+    max_file_bytes: int
+    url_prefix: str
+    """What the line's URL and the batch's endpoint begin with: ``/v1`` or nothing."""
+    min_file_ttl: timedelta
+    max_file_ttl: timedelta
+    validates_files: bool
+    """Whether a file must reach Processed before a batch may use it."""
