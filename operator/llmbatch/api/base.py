@@ -22,17 +22,35 @@ def rfc3339(moment: datetime) -> str:
 
 
 Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]
-Name = Annotated[str, Field(min_length=1, max_length=253)]
-Namespace = Annotated[str, Field(min_length=1, max_length=63)]
-Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
+Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+Namespace = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+DataKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+Quantity = Annotated[
+    int | str,
+    Field(
+        json_schema_extra={
+            "x-kubernetes-int-or-string": True,
+            "minimum": 1,
+            "maxLength": 32,
+            "pattern": r"^[0-9]{1,15}(\.[0-9]{1,9})?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$",
+        }
+    ),
+]
 Decimal = Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$", max_length=19)]
 Duration = Annotated[str, Field(pattern=r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$", min_length=2, max_length=21)]
 
 
 def immutable(*fields: str, advice: str) -> list[dict[str, str]]:
-    """CEL transition rules for the parent of ``fields``: none may be set, changed or removed later."""
+    """CEL transition rules for the parent of ``fields``: none may be set, changed or removed later.
+
+    Written with ``has`` and not with optionals: for those the API server estimates a cost without bound and refuses.
+    """
     return [
-        {"rule": f"self.?{field} == oldSelf.?{field}", "message": f"{field} cannot change; {advice}"}
+        {
+            "rule": f"has(self.{field}) == has(oldSelf.{field})"
+            f" && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+            "message": f"{field} cannot change; {advice}",
+        }
         for field in fields
     ]
 
@@ -63,7 +81,7 @@ class KeyReference(Model):
     """Names one key of a ConfigMap or Secret in the same namespace."""
 
     name: Name = Field(description="Name of the object, in the namespace of this resource.")
-    key: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Key inside the object's data.")
+    key: DataKey = Field(description="Key inside the object's data.")
 
 
 class NamespacedReference(Model):
@@ -78,10 +96,10 @@ class Condition(Model):
 
     type: str = Field(max_length=316, description="What is observed, in CamelCase.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
-    observed_generation: int | None = Field(None, description="The metadata.generation that this was seen on.")
+    observed_generation: int | None = Field(default=None, description="The metadata.generation that this was seen on.")
     last_transition_time: Time = Field(description="When status last changed.")
     reason: str = Field(max_length=1024, description="Why, as one CamelCase word for programs.")
-    message: str = Field("", max_length=32768, description="Why, and what to do about it, for people.")
+    message: str = Field(default="", max_length=32768, description="Why, and what to do about it, for people.")
 
 
 class ObjectMeta(Model):
@@ -112,7 +130,7 @@ class Resource(Model):
 
 def column(name: str, path: str, kind: str = "string", *, priority: int = 0, description: str = "") -> dict[str, Any]:
     """One printer column of ``kubectl get``."""
-    made = {"name": name, "type": kind, "jsonPath": path}
+    made: dict[str, Any] = {"name": name, "type": kind, "jsonPath": path}
     if description:
         made["description"] = description
     if priority:

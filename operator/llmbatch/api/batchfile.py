@@ -63,15 +63,15 @@ class Source(Model):
     )
 
     inline: Annotated[str, Field(min_length=1, max_length=131_072)] | None = Field(
-        None, description="The lines themselves, up to 131072 characters."
+        default=None, description="The lines themselves, up to 131072 characters."
     )
     config_map_key_ref: KeyReference | None = Field(
-        None, description="A ConfigMap key (data or binaryData) that holds the lines."
+        default=None, description="A ConfigMap key (data or binaryData) that holds the lines."
     )
-    secret_key_ref: KeyReference | None = Field(None, description="A Secret key that holds the lines.")
-    url: StoreURL | None = Field(None, description="An object that holds the lines: s3://BUCKET/KEY.")
+    secret_key_ref: KeyReference | None = Field(default=None, description="A Secret key that holds the lines.")
+    url: StoreURL | None = Field(default=None, description="An object that holds the lines: s3://BUCKET/KEY.")
     credentials_secret_ref: LocalObjectReference | None = Field(
-        None,
+        default=None,
         description="A Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, optionally AWS_ENDPOINT_URL.",
     )
 
@@ -89,19 +89,19 @@ class BatchFileSpec(Model):
     ] = Field(description="Public model names. The file goes to every deployment of all of them that admits it.")
     source: Source = Field(description="Where the requests are.")
     provider_file_ttl: Duration = Field(
-        "720h", description="How long the provider may keep its copies; brought into the provider's own range."
+        default="720h", description="How long the provider may keep its copies; brought into the provider's own range."
     )
     deletion_policy: Literal["Delete", "Retain"] = Field(
-        "Delete", description="What happens to the provider's copies when this file is deleted."
+        default="Delete", description="What happens to the provider's copies when this file is deleted."
     )
 
 
 class FileError(Model):
     """One reason why the input was refused. Never any content."""
 
-    line: int | None = Field(None, description="Line number, from 1. Absent: the whole file.")
+    line: int | None = Field(default=None, description="Line number, from 1. Absent: the whole file.")
     code: str = Field(max_length=64, description="What is wrong, for programs.")
-    key: str | None = Field(None, max_length=64, description="The key that is wrong.")
+    key: str | None = Field(default=None, max_length=64, description="The key that is wrong.")
     message: str = Field(max_length=512, description="What is wrong and what to do, for people.")
 
 
@@ -118,13 +118,13 @@ class CopyState(StrEnum):
 class ProviderFile(Model):
     """One file at a provider."""
 
-    shard: int = Field(0, description="Which part of the input, from 0.")
-    file_id: str | None = Field(None, max_length=256, description="The provider's id.")
+    shard: int = Field(default=0, description="Which part of the input, from 0.")
+    file_id: str | None = Field(default=None, max_length=256, description="The provider's id.")
     state: CopyState = Field(description="Pending, Uploading, Processing, Processed or Failed.")
-    requests: int | None = Field(None, description="Requests in this file.")
-    bytes: int | None = Field(None, description="Size as uploaded.")
-    upload_time: Time | None = Field(None, description="When the upload ended.")
-    expiry_time: Time | None = Field(None, description="When the provider deletes it.")
+    requests: int | None = Field(default=None, description="Requests in this file.")
+    bytes: int | None = Field(default=None, description="Size as uploaded.")
+    upload_time: Time | None = Field(default=None, description="When the upload ended.")
+    expiry_time: Time | None = Field(default=None, description="When the provider deletes it.")
 
 
 class FileDeployment(Model):
@@ -134,26 +134,26 @@ class FileDeployment(Model):
     name: Name = Field(description="Name of the ModelDeployment.")
     model_name: str = Field(max_length=253, description="The public model name it serves.")
     state: CopyState = Field(description="Processed once every shard is.")
-    reason: str | None = Field(None, max_length=64, description="Why it is not processed, for programs.")
-    error: str | None = Field(None, max_length=1024, description="Why it is not processed, for people.")
-    failures: int | None = Field(None, description="Failed uploads since the last success.")
-    retry_time: Time | None = Field(None, description="When the upload is tried again.")
-    files: Annotated[list[ProviderFile], Field(max_length=512)] = Field([], description="One entry a shard.")
+    reason: str | None = Field(default=None, max_length=64, description="Why it is not processed, for programs.")
+    error: str | None = Field(default=None, max_length=1024, description="Why it is not processed, for people.")
+    failures: int | None = Field(default=None, description="Failed uploads since the last success.")
+    retry_time: Time | None = Field(default=None, description="When the upload is tried again.")
+    files: Annotated[list[ProviderFile], Field(max_length=512)] = Field(default=[], description="One entry a shard.")
 
 
 class BatchFileStatus(Model):
     """What the operator saw."""
 
-    observed_generation: int | None = Field(None, description="The generation this status describes.")
-    conditions: Conditions = Field([], description="Validated, Ready, Uploaded, Reconciling, Stalled.")
-    requests: int | None = Field(None, description="Requests in the input.")
-    bytes: int | None = Field(None, description="Size of the input.")
-    sha256: str | None = Field(None, max_length=64, description="Hash of the input; it binds the content.")
-    estimated_input_tokens: int | None = Field(None, description="Bytes of the bodies / 4.")
-    endpoint: str | None = Field(None, max_length=64, description="The lines' URL, with /v1.")
-    errors: Annotated[list[FileError], Field(max_length=20)] = Field([], description="The first 20 errors.")
+    observed_generation: int | None = Field(default=None, description="The generation this status describes.")
+    conditions: Conditions = Field(default=[], description="Validated, Ready, Uploaded, Reconciling, Stalled.")
+    requests: int | None = Field(default=None, description="Requests in the input.")
+    bytes: int | None = Field(default=None, description="Size of the input.")
+    sha256: str | None = Field(default=None, max_length=64, description="Hash of the input; it binds the content.")
+    estimated_input_tokens: int | None = Field(default=None, description="Bytes of the bodies / 4.")
+    endpoint: str | None = Field(default=None, max_length=64, description="The lines' URL, with /v1.")
+    errors: Annotated[list[FileError], Field(max_length=20)] = Field(default=[], description="The first 20 errors.")
     deployments: Annotated[list[FileDeployment], Field(max_length=256)] = Field(
-        [],
+        default=[],
         description="The copies, an entry a deployment.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["namespace", "name"]},
     )

@@ -42,17 +42,17 @@ class OpenAIProvider(Model):
     )
 
     base_url: Endpoint = Field(
-        "https://api.openai.com/v1",
+        default="https://api.openai.com/v1",
         description="Base URL of the API, with its version path. Cannot change.",
     )
     model: Annotated[str, Field(min_length=1, max_length=256)] = Field(
         description="The provider's model name. It replaces the model name in every line."
     )
     organization: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
-        None, description="Sent as OpenAI-Organization. Cannot change."
+        default=None, description="Sent as OpenAI-Organization. Cannot change."
     )
     project: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
-        None, description="Sent as OpenAI-Project. Cannot change."
+        default=None, description="Sent as OpenAI-Project. Cannot change."
     )
     auth: Auth = Field(description="The key to the API.")
 
@@ -67,7 +67,7 @@ class AzureOpenAIProvider(Model):
         description="Name of the deployment in Azure. It replaces the model name in every line."
     )
     api_version: APIVersion | None = Field(
-        None, description="A dated api-version for the classic API. Absent: the /openai/v1 API."
+        default=None, description="A dated api-version for the classic API. Absent: the /openai/v1 API."
     )
     auth: Auth = Field(description="The key to the resource.")
 
@@ -76,16 +76,16 @@ class Limits(Model):
     """What this deployment may be asked for. Absent limits are the provider's own."""
 
     max_requests_per_file: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
-        None, description="Most requests in one input file. OpenAI and Azure OpenAI: 50000."
+        default=None, description="Most requests in one input file. OpenAI and Azure OpenAI: 50000."
     )
     max_file_bytes: Quantity | None = Field(
-        None, description="Largest input file, e.g. 200Mi. OpenAI and Azure OpenAI: 200 MB."
+        default=None, description="Largest input file, e.g. 200Mi. OpenAI and Azure OpenAI: 200 MB."
     )
     max_enqueued_tokens: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Most input tokens in unfinished batches. Jobs wait for headroom beyond it."
+        default=None, description="Most input tokens in unfinished batches. Jobs wait for headroom beyond it."
     )
     max_active_batches: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Most unfinished batches. Jobs wait for headroom beyond it."
+        default=None, description="Most unfinished batches. Jobs wait for headroom beyond it."
     )
 
 
@@ -106,14 +106,16 @@ class Pricing(Model):
     )
 
     model: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
-        None, description="The model to look up in the price list where the answers do not name it."
+        default=None, description="The model to look up in the price list where the answers do not name it."
     )
-    input_per_million_tokens: Decimal | None = Field(None, description="USD for a million input tokens, e.g. 0.075.")
+    input_per_million_tokens: Decimal | None = Field(
+        default=None, description="USD for a million input tokens, e.g. 0.075."
+    )
     cached_input_per_million_tokens: Decimal | None = Field(
-        None, description="USD for a million cached input tokens. Absent: the input price."
+        default=None, description="USD for a million cached input tokens. Absent: the input price."
     )
     output_per_million_tokens: Decimal | None = Field(
-        None, description="USD for a million output tokens, reasoning included."
+        default=None, description="USD for a million output tokens, reasoning included."
     )
 
 
@@ -123,7 +125,7 @@ class LabelSelectorRequirement(Model):
     key: Annotated[str, Field(min_length=1, max_length=317)] = Field(description="Label key.")
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How the values are compared.")
     values: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=64)] = Field(
-        [], description="Label values, for In and NotIn."
+        default=[], description="Label values, for In and NotIn."
     )
 
 
@@ -131,10 +133,10 @@ class LabelSelector(Model):
     """Selects namespaces by label, as in ``metav1.LabelSelector``."""
 
     match_labels: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=64)] = Field(
-        {}, description="Labels that must be there with these values."
+        default={}, description="Labels that must be there with these values."
     )
     match_expressions: Annotated[list[LabelSelectorRequirement], Field(max_length=64)] = Field(
-        [], description="Expressions that must all hold."
+        default=[], description="Expressions that must all hold."
     )
 
 
@@ -151,12 +153,11 @@ class AllowedNamespaces(Model):
     )
 
     from_: Literal["Same", "All", "Selector"] = Field(
-        "Same",
-        alias="from",
+        default="Same",
         description="Same: this namespace. All: every namespace. Selector: those with matching labels. "
         "All and Selector count only in namespaces that the administrator shares.",
     )
-    selector: LabelSelector | None = Field(None, description="Labels of the namespaces, with from: Selector.")
+    selector: LabelSelector | None = Field(default=None, description="Labels of the namespaces, with from: Selector.")
 
 
 class ModelDeploymentSpec(Model):
@@ -178,30 +179,34 @@ class ModelDeploymentSpec(Model):
     model_name: Annotated[str, Field(min_length=1, max_length=253)] = Field(
         description="The public name of the model. Deployments with the same name share its jobs."
     )
-    open_ai: OpenAIProvider | None = Field(None, description="Run it on OpenAI.")
-    azure_open_ai: AzureOpenAIProvider | None = Field(None, description="Run it on Azure OpenAI.")
+    open_ai: OpenAIProvider | None = Field(default=None, description="Run it on OpenAI.")
+    azure_open_ai: AzureOpenAIProvider | None = Field(default=None, description="Run it on Azure OpenAI.")
     weight: Annotated[int, Field(ge=0, le=1000)] = Field(
-        1, description="Share of new jobs among the deployments of the model. 0: only jobs that pin it."
+        default=1, description="Share of new jobs among the deployments of the model. 0: only jobs that pin it."
     )
-    limits: Limits = Field(default_factory=Limits, description="Bounds on what this deployment is given.")
-    pricing: Pricing | None = Field(None, description="Batch prices as paid. Absent: the price list.")
+    limits: Limits = Field(
+        default_factory=Limits,
+        description="Bounds on what this deployment is given.",
+        json_schema_extra={"default": {}},
+    )
+    pricing: Pricing | None = Field(default=None, description="Batch prices as paid. Absent: the price list.")
     allowed_namespaces: AllowedNamespaces = Field(
         default_factory=lambda: AllowedNamespaces(from_="Same"),
         description="Who may use it, as in the Gateway API.",
         json_schema_extra={"default": {"from": "Same"}},
     )
-    suspend: bool = Field(False, description="Drain: no new work; running work is still followed.")
+    suspend: bool = Field(default=False, description="Drain: no new work; running work is still followed.")
 
 
 class ModelDeploymentStatus(Model):
     """What the operator saw."""
 
-    observed_generation: int | None = Field(None, description="The generation this status describes.")
-    conditions: Conditions = Field([], description="Ready, Reconciling, Stalled.")
-    provider: str | None = Field(None, max_length=32, description="The provider's kind: OpenAI or AzureOpenAI.")
-    active_batches: int | None = Field(None, description="Unfinished batches of this operator's jobs.")
-    enqueued_tokens: int | None = Field(None, description="Estimated input tokens in those batches.")
-    last_probe_time: Time | None = Field(None, description="When the provider was last asked.")
+    observed_generation: int | None = Field(default=None, description="The generation this status describes.")
+    conditions: Conditions = Field(default=[], description="Ready, Reconciling, Stalled.")
+    provider: str | None = Field(default=None, max_length=32, description="The provider's kind: OpenAI or AzureOpenAI.")
+    active_batches: int | None = Field(default=None, description="Unfinished batches of this operator's jobs.")
+    enqueued_tokens: int | None = Field(default=None, description="Estimated input tokens in those batches.")
+    last_probe_time: Time | None = Field(default=None, description="When the provider was last asked.")
 
 
 class ModelDeployment(Resource):
