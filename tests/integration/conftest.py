@@ -1,0 +1,66 @@
+"""Fixtures on a real API server: a cluster, a namespace a test, operators as processes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from controlplane.session import await_address
+from support.cluster import Cluster
+from support.diagnostics import Diagnostics
+from support.operator_process import OperatorProcess
+
+
+@pytest.fixture(scope="session")
+def cluster(controlplane_folder: Path) -> Cluster:
+    """The administrator's way to the control plane that all tests of this run share."""
+    return Cluster.at(await_address(controlplane_folder))
+
+
+@pytest.fixture
+def namespaces(cluster: Cluster) -> Iterator[Callable[[], str]]:
+    """Makes namespaces that nobody else uses; at the end they are deleted without waiting for it."""
+    made: list[str] = []
+
+    def make() -> str:
+        name = f"test-{uuid.uuid4().hex[:10]}"
+        cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, "")
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        cluster.delete("Namespace", name)
+
+
+@pytest.fixture
+def namespace(namespaces: Callable[[], str]) -> str:
+    """A namespace of this test's own."""
+    return namespaces()
+
+
+@pytest.fixture
+def operator(cluster: Cluster, diagnostics: Diagnostics, tmp_path: Path) -> Iterator[Callable[..., OperatorProcess]]:
+    """Starts operators: `operator(namespace, *flags, ready=True)`; those still running at the end are killed.
+
+    A killed one leaves finalizers behind. The namespace then stays, which harms no other test.
+    """
+    started: list[OperatorProcess] = []
+
+    def start(
+        *namespaces: str, flags: tuple[str, ...] = (), kubeconfig: Path | None = None, ready: bool = True
+    ) -> OperatorProcess:
+        log = tmp_path / f"operator-{len(started)}.log"
+        process = OperatorProcess.start(kubeconfig or cluster.kubeconfig, namespaces, log, flags)
+        started.append(process)
+        diagnostics.add(f"log of operator {len(started) - 1}", process.tail)
+        if ready:
+            process.wait_ready()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
