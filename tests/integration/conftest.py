@@ -11,6 +11,7 @@ import pytest
 from controlplane.session import await_address
 from support.cluster import Cluster
 from support.diagnostics import Diagnostics
+from support.moto import Bucket, Moto
 from support.operator_process import OperatorProcess
 
 
@@ -64,3 +65,17 @@ def operator(cluster: Cluster, diagnostics: Diagnostics, tmp_path: Path) -> Iter
     yield start
     for process in started:
         process.kill()
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
+    """An S3 server, started by the first test that asks for it; each worker has its own."""
+    server = Moto.start(tmp_path_factory.mktemp("moto") / "moto.log")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(moto: Moto) -> Bucket:
+    """An empty bucket of this test's own."""
+    return moto.bucket()

@@ -1,0 +1,101 @@
+# `make` alone lists the targets. Everything they need is set up by them: a machine needs Python 3.11 or newer, and make.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= $(shell for found in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$found -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$found; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+MOTO := .venv-moto
+INSTALL := pip install --quiet --disable-pip-version-check --require-hashes
+CONTROLPLANE := PYTHONPATH=tests $(PYTHON) -m controlplane
+LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --no-config --no-annotate \
+	--universal --python-version 3.11 --generate-hashes
+WORKERS ?= 2
+ARGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv: $(VENV)/installed ## make the virtual environment .venv with everything pinned
+
+$(VENV)/installed: | python
+$(VENV)/installed: requirements-dev.txt pyproject.toml
+	@echo "installing into $(VENV)" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/$(INSTALL) -r requirements-dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(MOTO)/installed: | python
+$(MOTO)/installed: requirements-moto.txt
+	@echo "installing into $(MOTO)" >&2
+	@$(PYTHON) -m venv $(MOTO)
+	@$(MOTO)/bin/$(INSTALL) -r requirements-moto.txt
+	@touch $@
+
+.PHONY: python
+python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3" >&2; exit 1; }
+
+.PHONY: binaries
+binaries: python ## build etcd, kube-apiserver, controller-manager and kubectl into the cache, once
+	@$(CONTROLPLANE) build > /dev/null
+
+.PHONY: controlplane
+controlplane: binaries ## start a control plane with the CRDs, print its kubeconfig and wait for Ctrl-C
+	@exec env $(CONTROLPLANE) start --manifests crds
+
+.PHONY: demo
+demo: venv binaries ## run the examples against an emulator on a real control plane
+	@$(BIN)/python examples/demo.py $(ARGS)
+
+.PHONY: test
+test: venv binaries $(MOTO)/installed ## run the unit and integration tests (ARGS='-k name' to choose)
+	@$(BIN)/python -m pytest tests/unit tests/integration -n $(WORKERS) --dist worksteal $(ARGS)
+
+.PHONY: unit
+unit: venv ## run the unit tests alone
+	@$(BIN)/python -m pytest tests/unit -n $(WORKERS) $(ARGS)
+
+.PHONY: bench
+bench: venv binaries ## measure CPU, memory and API writes against their limits
+	@$(BIN)/python tests/performance/bench.py $(ARGS)
+
+.PHONY: lint
+lint: style types layers ## check style, types and layers
+
+.PHONY: style
+style: venv ## ruff's rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+.PHONY: types
+types: venv ## pyright
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+
+.PHONY: layers
+layers: venv ## import-linter: an import never goes back
+	@$(BIN)/lint-imports --no-cache
+
+.PHONY: generate
+generate: venv ## write what is generated: the CRDs
+	@$(BIN)/python -m llmbatch.api.crdgen crds
+
+.PHONY: lock
+lock: venv ## write the requirements files, with hashes (ARGS=--upgrade for newer versions)
+	@$(LOCK) $(ARGS) pyproject.toml --output-file requirements.txt
+	@$(LOCK) $(ARGS) pyproject.toml --group dev --output-file requirements-dev.txt
+	@$(LOCK) $(ARGS) --group moto --output-file requirements-moto.txt
+	@$(LOCK) $(ARGS) --group go --output-file tests/controlplane/requirements-go.txt
+
+.PHONY: clean
+clean: ## remove the environments and what tools left here; the cache stays
+	@rm -rf $(VENV) $(MOTO) .pytest_cache .ruff_cache .import_linter_cache build dist
+	@find operator tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
