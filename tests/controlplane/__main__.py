@@ -28,7 +28,8 @@ PREFIX = "llmbatch-controlplane-"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; answers the exit status."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a background job of a shell starts with it ignored
+        signal.signal(number, _interrupt)
     try:
         if options.command == "build":
             _print(str(ensure_binaries(os.environ).kube_apiserver.parent))

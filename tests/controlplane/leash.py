@@ -28,6 +28,8 @@ def main(arguments: Sequence[str]) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(number))
         if os.getppid() != int(parent):  # the parent ended before the kernel was told
             sys.exit(1)
+    for inherited in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):  # ignored ones would stay ignored
+        signal.signal(inherited, signal.SIG_DFL)
     os.execvp(command[0], command)
 
 

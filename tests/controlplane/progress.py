@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 REDRAW_SECONDS = 0.2
@@ -14,17 +15,18 @@ LINE_SECONDS = 20.0
 class ProgressLine:
     """Says what is going on and for how many seconds; `show` is cheap and may be called for every event."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream or sys.stderr
+        self._clock = clock
         self._terminal = self._stream.isatty()
         self._interval = REDRAW_SECONDS if self._terminal else LINE_SECONDS
-        self._begun = time.monotonic()
+        self._begun = self._clock()
         self._shown = float("-inf")
         self._drawn = False
 
     def show(self, text: str) -> None:
         """Draw `text` unless the last drawing is too recent."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._shown < self._interval:
             return
         self._shown = now
@@ -44,4 +46,4 @@ class ProgressLine:
             self._drawn = False
         self._stream.write(f"{text}\n")
         self._stream.flush()
-        self._shown = float("-inf") if self._terminal else time.monotonic()
+        self._shown = float("-inf") if self._terminal else self._clock()

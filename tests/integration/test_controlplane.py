@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from support.cluster import ApiError, Cluster
+from support.cluster import ApiError, Cluster, poll
+
+ASK_FOR_ONE = """
+import signal
+from controlplane.session import Session, await_address
+session = Session.begin()
+await_address(session.folder)
+print(session.folder, session.process.pid, flush=True)
+signal.pause()
+"""
 
 
 def test_an_applied_object_comes_back_and_can_be_patched_listed_and_deleted(cluster: Cluster, namespace: str):
@@ -70,3 +83,33 @@ def test_a_service_account_may_do_what_its_role_says_and_no_more(cluster: Cluste
     with pytest.raises(ApiError) as refused:
         reader.list("Secret", namespace)
     assert refused.value.status == 403
+
+
+@pytest.mark.parametrize("victim", ["the one who asked", "the one who serves"])
+def test_nothing_of_a_control_plane_outlives_a_kill(victim: str):
+    """SIGKILL of either process leaves no server running."""
+    path = {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    command = [sys.executable, "-c", ASK_FOR_ONE]
+    with subprocess.Popen(command, env={**os.environ, **path}, text=True, stdout=subprocess.PIPE) as asking:
+        assert asking.stdout is not None
+        folder, serving = asking.stdout.readline().split()
+        assert len(_processes_of(folder)) == 4  # etcd, the API server, the controller-manager, and who serves
+        try:
+            os.kill(asking.pid if victim == "the one who asked" else int(serving), signal.SIGKILL)
+
+            assert poll(lambda: _processes_of(folder) == [], 30), _processes_of(folder)
+        finally:
+            asking.kill()
+
+
+def _processes_of(folder: str) -> list[str]:
+    """The command lines of running processes that name the folder."""
+    found: list[str] = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # it ended meanwhile
+            continue
+        if folder in line:
+            found.append(line)
+    return found

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 import urllib3
@@ -82,12 +82,11 @@ class Cluster:
 
     def apply(self, manifests: str | Mapping[str, Any] | Iterable[Mapping[str, Any]], namespace: str) -> list[Object]:
         """Server-side apply of YAML text, one object or several; answers them as stored. Raises ApiError."""
-        objects: list[Mapping[str, Any]]
         if isinstance(manifests, str):
-            objects = [document for document in yaml.safe_load_all(manifests) if document]
-        else:
-            objects = [manifests] if isinstance(manifests, Mapping) else list(manifests)
-        return [self._apply(item, namespace) for item in objects]
+            manifests = [document for document in yaml.safe_load_all(manifests) if document]
+        elif isinstance(manifests, Mapping):
+            manifests = [cast(Mapping[str, Any], manifests)]
+        return [self._apply(item, namespace) for item in manifests]
 
     def _apply(self, manifest: Mapping[str, Any], namespace: str) -> Object:
         metadata = manifest["metadata"]
