@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 class _Timer:
     due: float
     order: int
-    callback: Callable[[], None] | None = field(compare=False)
+    callback: Callable[[], object] | None = field(compare=False)
 
     def cancel(self) -> None:
         self.callback = None
@@ -49,7 +49,7 @@ class VirtualClock:
         finally:
             timer.cancel()
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> _Timer:
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> _Timer:
         """Call back when the clock is advanced that far."""
         timer = _Timer(self._elapsed + max(seconds, 0.0), next(self._order), callback)
         heapq.heappush(self._timers, timer)
