@@ -1,0 +1,220 @@
+"""The Files and Batches APIs, in the form that OpenAI gave them and Azure took over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Literal, TypeAlias
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from llmbatch.domain.errors import BadAnswer, NotFound, Refused, Unavailable
+from llmbatch.domain.remote import BatchState, Capabilities, RemoteBatch, RemoteFile
+from llmbatch.providers import wire
+from llmbatch.providers.http import Account, Call
+from llmbatch.providers.multipart import Form
+from llmbatch.providers.protocol import AccountID
+from llmbatch.providers.target import Target
+
+Method: TypeAlias = Literal["GET", "POST", "DELETE"]
+MOST_PAGES = 10_000
+_FILE_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
+
+
+class FilesAndBatches:
+    """A `BatchProvider` for APIs of this form; the target says where they are and how they differ."""
+
+    def __init__(self, target: Target, account: Account) -> None:
+        self._target = target
+        self._account = account
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._target.capabilities
+
+    @property
+    def identity(self) -> AccountID:
+        return self._account.identity
+
+    async def upload(
+        self, lines: AsyncIterator[bytes], *, name: str, ttl: timedelta | None, size: int | None = None
+    ) -> RemoteFile:
+        if not _FILE_NAME.fullmatch(name):
+            raise ValueError("a file's name is of letters, digits, dot, underscore and hyphen")
+        count = 0
+
+        def add(sent: int) -> None:
+            nonlocal count
+            count += sent
+
+        form = Form(self._upload_fields(ttl), name=name, content=lines, size=size, sent=add)
+        timeouts = self._account.settings.timeouts
+        call = self._call("files.create", "POST", "/files")
+        headers = {"Content-Type": form.content_type}
+        if form.length is not None:
+            headers["Content-Length"] = str(form.length)
+        call = replace(
+            call,
+            headers=headers,
+            content=form,
+            transfer=True,
+            repeatable=False,
+            total=timeouts.transfer,
+            answer_within=timeouts.upload_answer,
+        )
+        remote = wire.decode_file(await self._account.ask(call), self._target.file_states)
+        self._account.uploaded(count)
+        return remote
+
+    async def get_file(self, file_id: str) -> RemoteFile:
+        call = self._call_by_id("files.get", "GET", "/files", file_id)
+        return wire.decode_file(await self._account.ask(call), self._target.file_states)
+
+    async def list_files(self) -> AsyncIterator[RemoteFile]:
+        size = self._target.files_page
+        query = {"purpose": "batch"} | ({} if size is None else {"limit": str(size)})
+        async for body, cursor in self._pages("files.list", "/files", query):
+            page, files = wire.decode_files(body, self._target.file_states)
+            for file in files:
+                yield file
+            cursor.advance([file.id for file in page.data], has_more=page.has_more, last_id=page.last_id, size=size)
+
+    async def find_files(self, name: str) -> list[RemoteFile]:
+        return [file async for file in self.list_files() if file.name == name]
+
+    async def delete_file(self, file_id: str) -> None:
+        try:
+            await self._account.ask(self._call_by_id("files.delete", "DELETE", "/files", file_id))
+        except NotFound:
+            return
+
+    def download(self, file_id: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        call = self._call_by_id("files.content", "GET", "/files", file_id, "/content")
+        return self._account.stream(replace(call, transfer=True, total=self._account.settings.timeouts.transfer))
+
+    async def create_batch(
+        self, *, input_file_id: str, endpoint: str, completion_window: str, metadata: Mapping[str, str]
+    ) -> RemoteBatch:
+        body = {
+            "input_file_id": input_file_id,
+            "endpoint": endpoint,
+            "completion_window": completion_window,
+            "metadata": dict(metadata),
+        }
+        total = self._account.settings.timeouts.create
+        call = replace(
+            self._call("batches.create", "POST", "/batches"),
+            headers={"Content-Type": "application/json"},
+            content=msgspec.json.encode(body),
+            repeatable=False,
+            total=total,
+            answer_within=total,
+        )
+        return wire.decode_batch(await self._account.ask(call))
+
+    async def get_batch(self, batch_id: str) -> RemoteBatch:
+        return wire.decode_batch(await self._account.ask(self._call_by_id("batches.get", "GET", "/batches", batch_id)))
+
+    async def list_batches(self, *, page_size: int = 100) -> AsyncIterator[list[RemoteBatch]]:
+        async for body, cursor in self._pages("batches.list", "/batches", {"limit": str(page_size)}):
+            page, batches = wire.decode_batches(body)
+            yield batches
+            ids = [batch.id for batch in page.data]
+            cursor.advance(ids, has_more=page.has_more, last_id=page.last_id, size=page_size)
+
+    async def cancel_batch(self, batch_id: str) -> RemoteBatch:
+        call = self._call_by_id("batches.cancel", "POST", "/batches", batch_id, "/cancel")
+        try:
+            return wire.decode_batch(await self._account.ask(call))
+        except (Refused, Unavailable) as error:
+            # A batch that ended meanwhile, or is ending, is refused with 400 or 409.
+            if error.status not in (400, 409):
+                raise
+            batch = await self.get_batch(batch_id)
+            if batch.state.terminal or batch.state is BatchState.CANCELLING:
+                return batch
+            raise
+
+    async def probe(self) -> None:
+        body = await self._account.ask(self._call("batches.list", "GET", "/batches", {"limit": "1"}))
+        wire.decode_batches(body)
+
+    def _upload_fields(self, ttl: timedelta | None) -> dict[str, str]:
+        fields = {"purpose": "batch"}
+        if ttl is not None:
+            within = max(self.capabilities.min_file_ttl, min(ttl, self.capabilities.max_file_ttl))
+            fields["expires_after[anchor]"] = "created_at"
+            fields["expires_after[seconds]"] = str(int(within.total_seconds()))
+        return fields
+
+    async def _pages(self, operation: str, path: str, query: Mapping[str, str]) -> AsyncIterator[tuple[bytes, _Cursor]]:
+        cursor = _Cursor(operation)
+        while not cursor.ended:
+            after = {"after": cursor.after} if cursor.after else {}
+            body = await self._account.ask(self._call(operation, "GET", path, {**query, **after}))
+            cursor.turn()
+            yield body, cursor
+
+    def _call(
+        self,
+        operation: str,
+        method: Method,
+        path: str,
+        query: Mapping[str, str] | None = None,
+    ) -> Call:
+        timeouts = self._account.settings.timeouts
+        asked = {**(query or {}), **self._target.query}
+        return Call(
+            operation=operation,
+            method=method,
+            url=self._target.api_url + path + (f"?{urlencode(asked)}" if asked else ""),
+            total=timeouts.call,
+            answer_within=timeouts.read,
+            repeatable=True,
+        )
+
+    def _call_by_id(self, operation: str, method: Method, path: str, object_id: str, rest: str = "") -> Call:
+        """A call on one object. Ids may come from annotations that anyone wrote: what is none is asked of nobody."""
+        if not wire.is_id(object_id):
+            raise NotFound(f"{operation}: this is not an id of the provider's", status=404)
+        return replace(self._call(operation, method, f"{path}/{quote(object_id, safe='')}{rest}"), by_id=True)
+
+
+class _Cursor:
+    """Where a listing stands. A listing that goes in circles, or has more but says not where, is an error."""
+
+    def __init__(self, operation: str) -> None:
+        self.after = ""
+        self.ended = False
+        self._operation = operation
+        self._seen: set[str] = set()
+        self._pages = 0
+
+    def turn(self) -> None:
+        """A page has come; it ends the listing unless `advance` says otherwise."""
+        self.ended = True
+        self._pages += 1
+
+    def advance(self, ids: list[str], *, has_more: bool | None, last_id: str | None, size: int | None) -> None:
+        """Go on behind this page, if there is more.
+
+        ``has_more`` absent: there may be more behind a full page of ``size``; one that repeats itself is the last.
+        """
+        if has_more is None:
+            if size is None or len(ids) < size or (last_id or ids[-1]) in self._seen:
+                return
+        elif not has_more:
+            return
+        after = last_id or (ids[-1] if ids else "")
+        if not after:
+            raise BadAnswer(f"{self._operation}: the provider says that there is more, but not where")
+        if after in self._seen:
+            raise BadAnswer(f"{self._operation}: the provider's pages go in circles")
+        if self._pages >= MOST_PAGES:
+            raise BadAnswer(f"{self._operation}: more than {MOST_PAGES} pages")
+        self._seen.add(after)
+        self.after, self.ended = after, False

@@ -1,0 +1,130 @@
+"""All providers, and one place that gives a deployment its adapter over its account's connections."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import ssl
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import httpx2
+
+from llmbatch.api.modeldeployment import ModelDeploymentSpec
+from llmbatch.domain.errors import Refused
+from llmbatch.providers import azure, openai
+from llmbatch.providers.http import Account
+from llmbatch.providers.network import GuardedTransport, Refusal
+from llmbatch.providers.protocol import AccountID, BatchProvider, Clock
+from llmbatch.providers.settings import Hooks, ProviderSettings
+from llmbatch.providers.target import Target, checked_key
+
+KINDS: Mapping[str, Callable[[Any], Target]] = MappingProxyType(
+    {
+        "openAI": openai.target,
+        "azureOpenAI": azure.target,
+    }
+)
+"""By the name of the block in a ModelDeployment."""
+
+
+def target_of(spec: ModelDeploymentSpec) -> Target:
+    """What the deployment's provider block comes down to; Refused where there is none that is known."""
+    for name, field in ModelDeploymentSpec.model_fields.items():
+        kind = KINDS.get(field.alias or name)
+        block = getattr(spec, name)
+        if kind is not None and block is not None:
+            return kind(block)
+    raise Refused("the deployment names no provider")
+
+
+class Providers:
+    """Gives adapters to whoever works on a deployment; those of one account share connections, limits and pauses.
+
+    Accounts that were not used for a while are closed when others are asked for, as are the oldest above a bound:
+    every rotation of a key makes a new account.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        refusal: Refusal,
+        settings: ProviderSettings | None = None,
+        hooks: Hooks | None = None,
+    ) -> None:
+        self._clock = clock
+        self._refusal = refusal
+        self._settings = settings or ProviderSettings()
+        self._hooks = hooks or Hooks()
+        self._salt = secrets.token_bytes(32)
+        self._accounts: OrderedDict[AccountID, Account] = OrderedDict()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._tls: ssl.SSLContext | None = None
+
+    def account_id(self, spec: ModelDeploymentSpec, key: str) -> AccountID:
+        """The account that this deployment is in with this key; CredentialsError if it cannot be a key."""
+        return self._identify(target_of(spec), checked_key(key))
+
+    def bind(self, spec: ModelDeploymentSpec, key: str) -> BatchProvider:
+        """The deployment's provider; cheap, so that it is asked for again for each piece of work."""
+        target, key = target_of(spec), checked_key(key)
+        identity = self._identify(target, key)
+        account = self._accounts.get(identity)
+        if account is None:
+            account = self._accounts[identity] = self._open(identity, target, key)
+        self._accounts.move_to_end(identity)
+        account.last_used = self._clock.monotonic()
+        self._retire_some()
+        return target.adapter(target, account)
+
+    async def aclose(self) -> None:
+        """Close all connections, those of calls under way when these end."""
+        accounts = list(self._accounts.values())
+        self._accounts.clear()
+        for account in accounts:
+            await account.retire()
+        await asyncio.gather(*self._closing)
+
+    def _identify(self, target: Target, key: str) -> AccountID:
+        digest = hashlib.blake2b(key.encode(), key=self._salt, digest_size=16).hexdigest()
+        return AccountID(target.label, target.endpoint, target.organization, target.project, digest)
+
+    def _open(self, identity: AccountID, target: Target, key: str) -> Account:
+        return Account(
+            identity,
+            target.label,
+            target.authorize(key),
+            settings=self._settings,
+            clock=self._clock,
+            hooks=self._hooks,
+            connect=lambda: self._connect(target.endpoint),
+        )
+
+    def _connect(self, endpoint: str) -> httpx2.AsyncBaseTransport:
+        return GuardedTransport(
+            self._refusal,
+            connections=self._settings.concurrent_calls + self._settings.concurrent_transfers,
+            ssl_context=self._shared_tls() if endpoint.startswith("https:") else None,
+            proxy=self._settings.proxy,
+        )
+
+    def _shared_tls(self) -> ssl.SSLContext:
+        """One context for all: making one reads every certificate authority (20 ms and more)."""
+        context = self._tls = self._tls or httpx2.create_ssl_context()
+        return context
+
+    def _retire_some(self) -> None:
+        now = self._clock.monotonic()
+        while len(self._accounts) > 1:
+            identity, account = next(iter(self._accounts.items()))
+            unused = account.idle and now - account.last_used >= self._settings.idle_after
+            if not unused and len(self._accounts) <= self._settings.max_accounts:
+                return
+            del self._accounts[identity]
+            task = asyncio.get_running_loop().create_task(account.retire())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
