@@ -5,14 +5,18 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from controlplane.session import await_address
 from support.cluster import Cluster
 from support.diagnostics import Diagnostics
+from support.emulator import Account, Emulator
 from support.moto import Bucket, Moto
 from support.operator_process import OperatorProcess
+
+LAST_CALLS = 60
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +69,34 @@ def operator(cluster: Cluster, diagnostics: Diagnostics, tmp_path: Path) -> Iter
     yield start
     for process in started:
         process.kill()
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[Emulator]:
+    """A provider for all tests of a worker; a test makes accounts of its own on it."""
+    with Emulator() as running:
+        yield running
+
+
+@pytest.fixture
+def account(emulator: Emulator, diagnostics: Diagnostics) -> Iterator[Callable[..., Account]]:
+    """Makes accounts: `account("east", deployments={…})`, as `Emulator.account`; a name gets a suffix of its own."""
+    made: list[Account] = []
+
+    def make(name: str = "main", **fields: Any) -> Account:
+        found = emulator.account(f"{name}-{uuid.uuid4().hex[:8]}", **fields)
+        made.append(found)
+        diagnostics.add(f"calls of account {found.name}", lambda: _calls_of(found))
+        return found
+
+    yield make
+    for found in made:
+        found.remove()
+
+
+def _calls_of(account: Account) -> str:
+    entries = account.calls().log[-LAST_CALLS:]
+    return "\n".join(f"{c.time:.3f} {c.operation} {c.status} {c.id or ''} {c.fault or ''}".rstrip() for c in entries)
 
 
 @pytest.fixture(scope="session")
