@@ -1,0 +1,308 @@
+"""S3 and what speaks like it, with a tenant's own credentials and nothing else.
+
+The operator's own environment and instance credentials are never used: the credentials are those of the Secret, and
+every setting that the client would read from the environment and that decides where it goes is given.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
+from obstore.store import S3Store
+
+from llmbatch.api.base import LocalObjectReference
+from llmbatch.api.reasons import Reason
+from llmbatch.domain.errors import (
+    CredentialsError,
+    OutputDenied,
+    OutputFailed,
+    SourceDenied,
+    SourceNotFound,
+    StorageError,
+)
+from llmbatch.storage.gate import Gate, NetworkPolicy, NotAllowed, Target
+from llmbatch.storage.objects import Secrets
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
+    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential
+
+PART_BYTES = 5 * 1024 * 1024
+"""The smallest part that S3 takes; 10,000 of them make 50 GB."""
+PARTS_AT_ONCE = 2
+REQUIRED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
+OPTIONAL = ("AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
+RETRIES: RetryConfig = {
+    "max_retries": 3,
+    "retry_timeout": timedelta(seconds=90),
+    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=5), "base": 2},
+}
+CONNECT_TIMEOUT = timedelta(seconds=15)
+REQUEST_TIMEOUT = timedelta(seconds=60)
+"""For one request, which moves at most a part of a few MiB."""
+
+_URL = re.compile(r"s3://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])/([^?#]+)")
+_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
+_REGION = re.compile(r"[a-z0-9-]{1,32}")
+_ENDPOINT = re.compile(r"https?://([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
+_CODE = re.compile(r"<Code>([A-Za-z0-9]{1,64})</Code>")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An object, or what several of them begin with."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, url: str) -> Place:
+        """The place that an ``s3://BUCKET/KEY`` URL names. Raises StorageError for any other URL."""
+        if not (found := _URL.fullmatch(url)):
+            raise StorageError("only URLs of the form s3://BUCKET/KEY are supported; correct the url")
+        return cls(found[1], found[2])
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a Secret says of an S3 store. Values never show in a representation or in a message."""
+
+    access_key_id: str = field(repr=False)
+    secret_access_key: str = field(repr=False)
+    region: str = field(repr=False)
+    session_token: str | None = field(repr=False)
+    endpoint: str = field(repr=False)
+
+    @classmethod
+    def of(cls, secret: Mapping[str, bytes], name: str) -> Credentials:
+        """Read and check a Secret's data. Raises CredentialsError (CredentialsInvalid), naming the key."""
+        values = {key: _text(secret[key], key, name) for key in (*REQUIRED, *OPTIONAL) if secret.get(key, b"").strip()}
+        if missing := [key for key in REQUIRED if key not in values]:
+            raise _invalid(f"Secret {name} lacks {', '.join(missing)}; add what is missing")
+        region = values["AWS_REGION"]
+        if not _REGION.fullmatch(region):
+            raise _invalid(f"AWS_REGION in Secret {name} is not the name of a region, e.g. eu-central-1; correct it")
+        endpoint = values.get("AWS_ENDPOINT_URL", _regional_endpoint(region)).rstrip("/")
+        if not _ENDPOINT.fullmatch(endpoint) or not _has_port_in_range(endpoint):
+            raise _invalid(
+                f"AWS_ENDPOINT_URL in Secret {name} is not a URL of the form https://HOST[:PORT][/PATH]; correct it"
+            )
+        return cls(
+            access_key_id=values["AWS_ACCESS_KEY_ID"],
+            secret_access_key=values["AWS_SECRET_ACCESS_KEY"],
+            region=region,
+            session_token=values.get("AWS_SESSION_TOKEN"),
+            endpoint=endpoint,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Which errors of our tree tell of a failing store: those of a source, or those of a sink."""
+
+    missing: type[StorageError]
+    denied: type[StorageError]
+    failed: type[StorageError]
+
+
+READING = Failures(SourceNotFound, SourceDenied, StorageError)
+WRITING = Failures(OutputFailed, OutputDenied, OutputFailed)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One bucket as a tenant may use it: whose Secret, which networks, and how its failures are told."""
+
+    place: Place
+    credentials: LocalObjectReference | None
+    namespace: str
+    secrets: Secrets
+    networks: NetworkPolicy
+    failures: Failures
+
+    async def check(self) -> None:
+        """Whether the Secret is usable and the endpoint allowed, without asking the store.
+
+        Raises CredentialsError, or StorageError with the reason EndpointNotAllowed.
+        """
+        await self._usable_credentials()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[OpenBucket]:
+        """The bucket, ready for use. Raises as ``check`` does."""
+        credentials = await self._usable_credentials()
+        async with Gate(Target.of(credentials.endpoint), self.networks) as gate:
+            yield OpenBucket(_store(self.place.bucket, credentials, gate.url), self.place, self.failures, gate)
+
+    async def _usable_credentials(self) -> Credentials:
+        credentials = await self._credentials()
+        try:
+            await Target.of(credentials.endpoint).addresses(self.networks)
+        except NotAllowed as refused:
+            raise _not_allowed(self.place, str(refused)) from None
+        except (OSError, UnicodeError):
+            raise self.failures.failed(
+                f"{self.place}: the host of the endpoint cannot be found; check AWS_ENDPOINT_URL and AWS_REGION"
+            ) from None
+        return credentials
+
+    async def _credentials(self) -> Credentials:
+        if self.credentials is None:
+            raise _invalid(
+                "an s3:// URL needs credentialsSecretRef: a Secret in this namespace with " + ", ".join(REQUIRED)
+            )
+        name = self.credentials.name
+        secret = await self.secrets.secret(self.namespace, name)
+        if secret is None:
+            raise CredentialsError(f"Secret {name} does not exist; create it", reason=Reason.SECRET_NOT_FOUND)
+        return Credentials.of(secret, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of an object: its size in bytes, and its entity tag where the store gives one."""
+
+    size: int
+    tag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBucket:
+    """The objects of a bucket while it is open. Every failure of the store is told in our own tree."""
+
+    store: S3Store = field(repr=False)
+    place: Place
+    failures: Failures
+    gate: Gate = field(repr=False)
+
+    async def head(self, key: str) -> Version:
+        """The version that is there now."""
+        with self._told():
+            meta = await obstore.head_async(self.store, key)
+        return Version(meta["size"], meta["e_tag"])
+
+    async def read(self, key: str, start: int, end: int, version: Version) -> memoryview:
+        """The bytes from ``start`` up to ``end`` of that version; StorageError where it is another one by now."""
+        with self._told():
+            try:
+                options: GetOptions = {"range": (start, end), "if_match": version.tag}
+                content = await (await obstore.get_async(self.store, key, options=options)).bytes_async()
+            except PreconditionError:
+                content = b""
+        if len(content) != end - start:
+            raise self.failures.failed(f"{self.place}: the object changed while it was read; it is read again")
+        return memoryview(content)
+
+    async def put(self, key: str, content: bytes) -> Version:
+        """Write a small object in one request."""
+        with self._told():
+            result = await obstore.put_async(self.store, key, content, use_multipart=False)
+        return Version(len(content), result["e_tag"])
+
+    async def put_parts(self, key: str, content: AsyncIterator[bytes]) -> str | None:
+        """Write an object in parts of 5 MiB, and answer its tag; if ``content`` raises, the parts are given up."""
+        with self._told():
+            result = await obstore.put_async(
+                self.store, key, content, use_multipart=True, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
+            )
+        return result["e_tag"]
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        # The client's own messages hold the store's answer, and that can hold keys: none of them is passed on.
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise self.failures.missing(f"{self.place}: no such bucket or object{_code(error)}") from None
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise self.failures.denied(
+                f"{self.place}: the store refused the credentials{_code(error)}; check the key and its permissions"
+            ) from None
+        except (BaseError, ValueError) as error:
+            if self.gate.refusal:
+                raise _not_allowed(self.place, self.gate.refusal) from None
+            raise self.failures.failed(
+                f"{self.place}: the store cannot be used just now{_code(error)}; it is tried again"
+            ) from None
+
+
+def _not_allowed(place: Place, why: str) -> StorageError:
+    return StorageError(
+        f"{place}: AWS_ENDPOINT_URL leads to an address that is not allowed ({why}); use a public endpoint, or ask the"
+        " administrator to allow the network",
+        reason=Reason.ENDPOINT_NOT_ALLOWED,
+    )
+
+
+def _store(bucket: str, credentials: Credentials, proxy: str) -> S3Store:
+    # Given even where it is the default: what is not given is read from the operator's environment.
+    config: S3Config = {
+        "endpoint": credentials.endpoint,
+        "aws_endpoint_url_s3": credentials.endpoint,
+        "region": credentials.region,
+        "default_region": credentials.region,
+        "virtual_hosted_style_request": False,
+        "skip_signature": False,
+        "unsigned_payload": False,
+        "s3_express": False,
+        "request_payer": False,
+        "disable_tagging": True,
+    }
+    options: ClientConfig = {
+        "proxy_url": proxy,
+        "proxy_excludes": "",
+        "allow_http": credentials.endpoint.startswith("http://"),
+        "allow_invalid_certificates": False,
+        "connect_timeout": CONNECT_TIMEOUT,
+        "timeout": REQUEST_TIMEOUT,
+        "user_agent": "llmbatch-operator",
+    }
+
+    def provide() -> S3Credential:
+        return {
+            "access_key_id": credentials.access_key_id,
+            "secret_access_key": credentials.secret_access_key,
+            "token": credentials.session_token,
+            "expires_at": None,
+        }
+
+    return S3Store(bucket, config=config, client_options=options, retry_config=RETRIES, credential_provider=provide)
+
+
+def _regional_endpoint(region: str) -> str:
+    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return f"https://s3.{region}.{suffix}"
+
+
+def _has_port_in_range(endpoint: str) -> bool:
+    try:
+        return Target.of(endpoint).port > 0
+    except ValueError:
+        return False
+
+
+def _text(value: bytes, key: str, name: str) -> str:
+    text = value.strip().decode("ascii", errors="replace")
+    if not _TOKEN.fullmatch(text):
+        raise _invalid(f"{key} in Secret {name} is not one line of printable characters; correct it")
+    return text
+
+
+def _invalid(message: str) -> CredentialsError:
+    return CredentialsError(message, reason=Reason.CREDENTIALS_INVALID)
+
+
+def _code(error: Exception) -> str:
+    """The store's error code, e.g. NoSuchBucket, in brackets; nothing where it gave none."""
+    found = _CODE.search(str(error))
+    return f" ({found[1]})" if found else ""
