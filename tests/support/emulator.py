@@ -29,6 +29,25 @@ FAST: Mapping[str, float] = {
 }
 """The pace of accounts that a test makes without naming one."""
 
+
+def chat_lines(
+    count: int, *, model: str = "gpt-4o-mini", url: str = "/v1/chat/completions", text: str = "What is 6 times 7?"
+) -> bytes:
+    """JSON lines for a batch: `count` chat requests with the ids `request-0`, `request-1`, …"""
+    return b"".join(
+        orjson.dumps(
+            {
+                "custom_id": f"request-{at}",
+                "method": "POST",
+                "url": url,
+                "body": {"model": model, "messages": [{"role": "user", "content": text}]},
+            },
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
+        for at in range(count)
+    )
+
+
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 

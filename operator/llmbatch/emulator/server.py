@@ -18,11 +18,13 @@ from llmbatch.emulator.dialects import Dialect
 from llmbatch.emulator.exchanges import Gate, Handler, json_answer
 from llmbatch.emulator.files import Files
 from llmbatch.emulator.openai import OpenAI
-from llmbatch.emulator.settings import EmulatorSettings
+from llmbatch.emulator.settings import MEBIBYTE, EmulatorSettings
 from llmbatch.emulator.spool import Spool
 
 AZURE = "/azure/{resource}/openai"
 SHUTDOWN_SECONDS = 1.0
+CONTROL_BODY = 64 * MEBIBYTE
+"""The most that the control API reads in one piece; uploads are streamed, and have limits of their own."""
 
 
 def build_app(settings: EmulatorSettings, *, clock: Clock = time.time) -> web.Application:
@@ -32,7 +34,7 @@ def build_app(settings: EmulatorSettings, *, clock: Clock = time.time) -> web.Ap
     for account in settings.accounts:
         directory.put(account)
     gate = Gate(directory)
-    app = web.Application()
+    app = web.Application(client_max_size=CONTROL_BODY)
     app.add_routes(Control(directory).routes())
     dialects: list[tuple[str, Dialect]] = [
         ("/v1", OpenAI()),

@@ -56,7 +56,7 @@ def batch_view(batch: Batch, dialect: Dialect, behaviour: Behaviour, now: float)
         "error_file_id": (batch.outcome and batch.outcome.errors) or absent,
         "created_at": int(batch.created + skew),
         "expires_at": int(batch.created + behaviour.expire_after_seconds + skew),
-        "request_counts": _counts(batch, behaviour, now),
+        "request_counts": _counts(batch, behaviour, now, uncounted=0 if absent is None else None),
         "metadata": batch.metadata,
     }
     for name, state in STAMPS:
@@ -65,9 +65,10 @@ def batch_view(batch: Batch, dialect: Dialect, behaviour: Behaviour, now: float)
     return dialect.finish_batch(view, batch)
 
 
-def _counts(batch: Batch, behaviour: Behaviour, now: float) -> dict[str, int]:
+def _counts(batch: Batch, behaviour: Behaviour, now: float, *, uncounted: int | None) -> dict[str, int | None]:
+    """How many requests went how; before there is anything to count Microsoft's example has null."""
     if batch.state in ("validating", "failed") or "in_progress" not in batch.entered:
-        return {"total": 0, "completed": 0, "failed": 0}
+        return {"total": 0, "completed": uncounted, "failed": uncounted}
     if batch.outcome is not None:
         return {"total": batch.requests, "completed": batch.outcome.completed, "failed": batch.outcome.failed}
     if batch.foreign:
