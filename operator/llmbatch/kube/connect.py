@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Mapping
 from functools import partial
 from urllib.request import getproxies
@@ -36,7 +35,7 @@ async def connect(
     if not environ.get("KUBECONFIG") and environ.get("KUBERNETES_SERVICE_HOST"):
         config.load_incluster_config(configuration)
     else:
-        file = environ.get("KUBECONFIG") or os.path.expanduser(DEFAULT_KUBECONFIG)
+        file = environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
         loader = await config.load_kube_config(file, client_configuration=configuration, persist_config=False)
         # Ends at once unless the credentials come from a plugin, whose tokens live for minutes.
         refresh = partial(config.refresh_token, loader, configuration)
