@@ -50,9 +50,10 @@ class Target:
     def of(cls, url: str) -> Target:
         """The target of an http or https URL. Raises ValueError for anything else."""
         parts = urlsplit(url)
-        if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+        port = parts.port if parts.port is not None else DEFAULT_PORTS.get(parts.scheme)
+        if parts.scheme not in DEFAULT_PORTS or not parts.hostname or not port:
             raise ValueError("not an http or https URL")
-        return cls(parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS[parts.scheme])
+        return cls(parts.scheme, parts.hostname, port)
 
     async def addresses(self, networks: NetworkPolicy) -> list[str]:
         """Every address of the host, all of them allowed. Raises NotAllowed, and OSError where there is none."""

@@ -56,6 +56,19 @@ _CODE = re.compile(r"<Code>([A-Za-z0-9]{1,64})</Code>")
 
 
 @dataclass(frozen=True, slots=True)
+class Failures:
+    """Which errors of our tree tell of a failing store: those of a source, or those of a sink."""
+
+    missing: type[StorageError]
+    denied: type[StorageError]
+    failed: type[StorageError]
+
+
+READING = Failures(SourceNotFound, SourceDenied, StorageError)
+WRITING = Failures(OutputFailed, OutputDenied, OutputFailed)
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """An object, or what several of them begin with."""
 
@@ -63,10 +76,14 @@ class Place:
     key: str
 
     @classmethod
-    def parse(cls, url: str) -> Place:
-        """The place that an ``s3://BUCKET/KEY`` URL names. Raises StorageError for any other URL."""
-        if not (found := _URL.fullmatch(url)):
-            raise StorageError("only URLs of the form s3://BUCKET/KEY are supported; correct the url")
+    def parse(cls, url: str, failures: Failures) -> Place:
+        """The place that an ``s3://BUCKET/KEY`` URL names; another URL is told as something missing."""
+        found = _URL.fullmatch(url)
+        # The client takes these parts out, and would then use another object than the one that was named.
+        if not found or {"", ".", ".."} & set(found[2].split("/")):
+            raise failures.missing(
+                "the url has the form s3://BUCKET/KEY, without an empty, . or .. part in the key; make a new resource"
+            )
         return cls(found[1], found[2])
 
     def __str__(self) -> str:
@@ -93,7 +110,7 @@ class Credentials:
         if not _REGION.fullmatch(region):
             raise _invalid(f"AWS_REGION in Secret {name} is not the name of a region, e.g. eu-central-1; correct it")
         endpoint = values.get("AWS_ENDPOINT_URL", _regional_endpoint(region)).rstrip("/")
-        if not _ENDPOINT.fullmatch(endpoint) or not _has_port_in_range(endpoint):
+        if not _ENDPOINT.fullmatch(endpoint) or not _has_target(endpoint):
             raise _invalid(
                 f"AWS_ENDPOINT_URL in Secret {name} is not a URL of the form https://HOST[:PORT][/PATH]; correct it"
             )
@@ -104,19 +121,6 @@ class Credentials:
             session_token=values.get("AWS_SESSION_TOKEN"),
             endpoint=endpoint,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Failures:
-    """Which errors of our tree tell of a failing store: those of a source, or those of a sink."""
-
-    missing: type[StorageError]
-    denied: type[StorageError]
-    failed: type[StorageError]
-
-
-READING = Failures(SourceNotFound, SourceDenied, StorageError)
-WRITING = Failures(OutputFailed, OutputDenied, OutputFailed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,11 +288,12 @@ def _regional_endpoint(region: str) -> str:
     return f"https://s3.{region}.{suffix}"
 
 
-def _has_port_in_range(endpoint: str) -> bool:
+def _has_target(endpoint: str) -> bool:
     try:
-        return Target.of(endpoint).port > 0
+        Target.of(endpoint)
     except ValueError:
         return False
+    return True
 
 
 def _text(value: bytes, key: str, name: str) -> str:

@@ -62,7 +62,7 @@ def sink_for(output: batchjob.Output, owner: Owner, objects: Objects, networks: 
     if (wanted := output.secret) is not None:
         return ObjectSink("Secret", wanted.name, wanted.retain, owner, objects)
     if output.url is not None:
-        place = Place.parse(output.url)
+        place = Place.parse(output.url.rstrip("/"), WRITING)
         return S3Sink(Bucket(place, output.credentials_secret_ref, owner.namespace, objects, networks, WRITING))
     raise OutputFailed("the output is empty; set configMap, secret or url")
 
@@ -127,7 +127,7 @@ class S3Sink:
     @property
     def location(self) -> str:
         """See Sink."""
-        return str(self.bucket.place).rstrip("/")
+        return str(self.bucket.place)
 
     async def check(self) -> None:
         """See Sink. The store itself is not asked: only writing shows whether it can be written to."""
@@ -137,7 +137,7 @@ class S3Sink:
     async def open(self) -> AsyncIterator[Writer]:
         """See Sink. Parts of an upload that was not committed are given up."""
         async with self.bucket.open() as bucket:
-            writer = _S3Writer(bucket, self.bucket.place.key.rstrip("/"))
+            writer = _S3Writer(bucket, self.bucket.place.key)
             try:
                 yield writer
             finally:

@@ -14,7 +14,7 @@ from llmbatch.storage.objects import Objects
 from llmbatch.storage.s3 import READING, Bucket, Place
 
 CHUNK_BYTES = 256 * 1024
-RANGE_BYTES = 8 * 1024 * 1024
+RANGE_BYTES = 4 * 1024 * 1024
 """Asked of a store at once: each request is short, whatever the size of the object and the pace of its reader."""
 
 
@@ -38,7 +38,7 @@ def source_for(spec: batchfile.Source, namespace: str, objects: Objects, network
     if (ref := spec.secret_key_ref) is not None:
         return SecretKey(objects, namespace, ref.name, ref.key)
     if spec.url is not None:
-        place = Place.parse(spec.url)
+        place = Place.parse(spec.url, READING)
         return S3Object(Bucket(place, spec.credentials_secret_ref, namespace, objects, networks, READING))
     raise StorageError("the source is empty; set inline, configMapKeyRef, secretKeyRef or url")
 
