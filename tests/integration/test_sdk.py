@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import openai
 import orjson
 import pytest
-from openai.types import Batch
+from openai.types import Batch, FileObject
+from openai.types.chat import ChatCompletion
 
 from support.emulator import Account, Emulator, chat_lines
 
@@ -52,6 +53,7 @@ class Subject:
         deadline = time.monotonic() + DEADLINE
         while not done():
             assert time.monotonic() < deadline, "it did not come to pass in time"
+            time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +104,7 @@ def test_the_sdk_goes_from_upload_to_output(subject: Subject):
     answers = [orjson.loads(line) for line in subject.sdk.files.content(done.output_file_id).text.splitlines()]
     assert {answer["custom_id"] for answer in answers} == {f"request-{at}" for at in range(20)}
     for answer in answers:
-        completion = openai.types.chat.ChatCompletion.model_validate(answer["response"]["body"], strict=True)
+        completion = ChatCompletion.model_validate(answer["response"]["body"], strict=True)
         assert completion.model == "gpt-4o-mini-2024-07-18"
         assert completion.usage is not None
         assert completion.usage.total_tokens == completion.usage.prompt_tokens + completion.usage.completion_tokens
@@ -113,7 +115,7 @@ def test_what_the_sdk_reads_has_the_types_that_it_declares(subject: Subject):
     done = subject.finish(subject.start(subject.lines(2)))
 
     Batch.model_validate(done.model_dump(), strict=True)
-    openai.types.FileObject.model_validate(subject.sdk.files.retrieve(done.input_file_id).model_dump(), strict=True)
+    FileObject.model_validate(subject.sdk.files.retrieve(done.input_file_id).model_dump(), strict=True)
 
 
 def test_the_sdk_pages_through_batches_and_files(subject: Subject):

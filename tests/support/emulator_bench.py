@@ -21,6 +21,11 @@ PACE = {
 }
 
 
+def expires_after(seconds: int | str) -> dict[str, str]:
+    """The fields of an upload that expires."""
+    return {"expires_after[anchor]": "created_at", "expires_after[seconds]": str(seconds)}
+
+
 class Clock:
     """Seconds since the epoch, as the test says."""
 

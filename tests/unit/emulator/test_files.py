@@ -6,7 +6,7 @@ import pytest
 from aiohttp import FormData
 
 from support.emulator import chat_lines
-from support.emulator_bench import Bench
+from support.emulator_bench import Bench, expires_after
 
 
 async def test_a_file_comes_back_byte_for_byte(openai: Bench):
@@ -40,17 +40,17 @@ async def test_a_large_file_is_streamed_in_and_out(openai: Bench):
         ("in.jsonl", {"expires_after[anchor]": "now", "expires_after[seconds]": "3600"}, "expires_after.anchor"),
         (
             "in.jsonl",
-            {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3599"},
+            expires_after(3599),
             "expires_after.seconds",
         ),
-        ("in.jsonl", {"expires_after[anchor]": "created_at", "expires_after[seconds]": "x"}, "expires_after.seconds"),
+        ("in.jsonl", expires_after("x"), "expires_after.seconds"),
     ],
 )
 async def test_an_upload_that_breaks_a_rule_is_refused(
     openai: Bench, filename: str, fields: dict[str, str], param: str | None
 ):
     """Name, purpose and expiry are checked, and nothing is kept of what was refused."""
-    refused = await openai.upload(filename=filename, status=400, **fields)
+    refused = await openai.upload(filename=filename, status=400, fields=fields)
 
     assert refused["error"]["param"] == param
     assert (await openai.call("GET", "/files"))["data"] == []
@@ -105,7 +105,7 @@ async def test_a_deleted_file_is_gone(openai: Bench):
 async def test_a_file_lives_thirty_days_unless_told_otherwise(openai: Bench):
     """OpenAI lets a batch's input expire by itself."""
     file = await openai.upload()
-    short = await openai.upload(**{"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"})
+    short = await openai.upload(fields=expires_after(3600))
 
     assert file["expires_at"] == file["created_at"] + 30 * 86_400
     openai.clock.turn(3600)

@@ -27,9 +27,8 @@ def test_without_a_configuration_there_are_three_accounts_to_try():
             assert account.key in text
 
 
-def test_a_stopped_emulator_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_stopped_emulator_leaves_nothing_behind(tmp_path: Path):
     """SIGTERM ends it with exit code 0, also while a call hangs, and its spool is gone."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
     config = tmp_path / "emulator.yaml"
     spool = tmp_path / "spool"
     account = {"name": "acme", "provider": "openai", "keys": ["key-of-acme"]}
