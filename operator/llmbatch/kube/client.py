@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from pydantic import ValidationError
@@ -14,7 +14,7 @@ from llmbatch.api.base import Resource
 from llmbatch.api.names import API_VERSION
 from llmbatch.domain.owner import Owner
 from llmbatch.kube.errors import Expired, Gone, InvalidObject
-from llmbatch.kube.outputs import write_output
+from llmbatch.kube.outputs import OutputKind, write_output
 from llmbatch.kube.transport import JSON_PATCH, MERGE_PATCH, Api, Target
 
 logger = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ class Kube:
 
     async def write_output(
         self,
-        kind: Literal["ConfigMap", "Secret"],
+        kind: OutputKind,
         namespace: str,
         name: str,
         data: Mapping[str, bytes],

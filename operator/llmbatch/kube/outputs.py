@@ -14,6 +14,8 @@ from llmbatch.domain.owner import Owner
 from llmbatch.kube.errors import AlreadyExists, Conflict, Forbidden, Gone, Invalid, TooLarge
 from llmbatch.kube.transport import Api, Target
 
+OutputKind = Literal["ConfigMap", "Secret"]
+
 PLURALS = {"ConfigMap": "configmaps", "Secret": "secrets"}
 MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_VALUE_MAX = 63
@@ -23,7 +25,7 @@ TRIES = 3
 async def write_output(
     api: Api,
     guard: Callable[[], None],
-    kind: Literal["ConfigMap", "Secret"],
+    kind: OutputKind,
     namespace: str,
     name: str,
     data: Mapping[str, bytes],
