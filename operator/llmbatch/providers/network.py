@@ -7,9 +7,10 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
+from typing import cast
 
 import httpcore2
 import httpx2
@@ -18,6 +19,9 @@ from llmbatch.domain.errors import EndpointNotAllowed
 
 Refusal = Callable[[str], str | None]
 """Why no connection may be made to this IP address, or None if it may."""
+
+Resolve = Callable[[str, int, float | None], Awaitable[Sequence[str]]]
+"""All addresses of a host and port, found within so many seconds; raises httpcore2's errors of connecting."""
 
 SocketOptions = Iterable[httpcore2.SOCKET_OPTION]
 LEAST_TRY = 2.0
@@ -31,9 +35,16 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
     still goes by the host's name. Raises EndpointNotAllowed, and httpcore2's errors of connecting.
     """
 
-    def __init__(self, refusal: Refusal, connector: httpcore2.AsyncNetworkBackend | None = None) -> None:
+    def __init__(
+        self,
+        refusal: Refusal,
+        *,
+        resolve: Resolve | None = None,
+        connector: httpcore2.AsyncNetworkBackend | None = None,
+    ) -> None:
         self._refusal = refusal
-        self._connector: httpcore2.AsyncNetworkBackend = connector or httpcore2.AnyIOBackend()
+        self._resolve = resolve or _resolve
+        self._connector = connector or cast("httpcore2.AsyncNetworkBackend", httpcore2.AnyIOBackend())
 
     async def connect_tcp(
         self,
@@ -44,7 +55,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         socket_options: SocketOptions | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         deadline = None if timeout is None else time.monotonic() + timeout
-        addresses = await _resolve(host, port, timeout)
+        addresses = await self._resolve(host, port, timeout)
         for address in addresses:
             if why := self._refusal(embedded(address)):
                 raise EndpointNotAllowed(f"{host} must not be connected to: {why}; --allow-network allows a network")

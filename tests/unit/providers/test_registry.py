@@ -1,0 +1,176 @@
+"""A deployment's provider block becomes an adapter, over connections that its account shares."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from llmbatch.api.modeldeployment import ModelDeploymentSpec
+from llmbatch.api.reasons import Reason
+from llmbatch.domain.errors import CredentialsError, EndpointNotAllowed, Refused
+from llmbatch.providers.http import Account
+from llmbatch.providers.registry import KINDS, Providers, target_of
+from llmbatch.providers.settings import ProviderSettings
+from support.providers import KEY, ImpatientClock, a_deployment
+
+
+def some_providers(**settings: Any) -> tuple[Providers, ImpatientClock]:
+    clock = ImpatientClock()
+    return Providers(clock=clock, refusal=lambda address: None, settings=ProviderSettings(**settings)), clock
+
+
+def account_of(provider: object) -> Account:
+    found = provider._account  # type: ignore[attr-defined]
+    assert isinstance(found, Account)
+    return found
+
+
+def openai(**fields: object) -> ModelDeploymentSpec:
+    return a_deployment(openAI={"model": "gpt-4o-mini", **fields})
+
+
+def azure(**fields: object) -> ModelDeploymentSpec:
+    return a_deployment(azureOpenAI={"endpoint": "https://east.example", "deployment": "mini", **fields})
+
+
+def test_every_block_of_the_schema_has_its_row():
+    """A provider that can be written into a manifest can be used."""
+    blocks = {field.alias for name, field in ModelDeploymentSpec.model_fields.items() if "_ai" in name}
+
+    assert blocks == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("deployment", "label", "prices", "model", "api_url", "prefix"),
+    [
+        (openai(), "OpenAI", "openai", "gpt-4o-mini", "https://api.openai.com/v1", "/v1"),
+        (openai(baseURL="http://llm:8000/v1/"), "OpenAI", "openai", "gpt-4o-mini", "http://llm:8000/v1", "/v1"),
+        (azure(), "AzureOpenAI", "azure", "mini", "https://east.example/openai/v1", "/v1"),
+        (azure(apiVersion="2024-10-21"), "AzureOpenAI", "azure", "mini", "https://east.example/openai", ""),
+        (
+            azure(endpoint="https://EAST.example:443/openai/v1/"),
+            "AzureOpenAI",
+            "azure",
+            "mini",
+            "https://east.example/openai/v1",
+            "/v1",
+        ),
+    ],
+)
+def test_a_block_comes_down_to_its_provider_s_form(
+    deployment: ModelDeploymentSpec, label: str, prices: str, model: str, api_url: str, prefix: str
+):
+    """One table an adapter: names, URLs and what the lines must look like."""
+    target = target_of(deployment)
+
+    assert (target.label, target.price_provider, target.model) == (label, prices, model)
+    assert (target.api_url, target.capabilities.url_prefix) == (api_url, prefix)
+
+
+def test_a_key_goes_where_its_provider_wants_it():
+    """OpenAI: a bearer token beside organization and project; Azure: a header of its own."""
+    assert target_of(openai(organization="org-1", project="proj_1")).authorize(KEY) == {
+        "Authorization": f"Bearer {KEY}",
+        "OpenAI-Organization": "org-1",
+        "OpenAI-Project": "proj_1",
+    }
+    assert target_of(azure()).authorize(KEY) == {"api-key": KEY}
+
+
+def test_an_account_is_endpoint_organization_project_and_key():
+    """Deployments of one account see each other's batches, whatever their model and however the URL is written."""
+    providers, _ = some_providers()
+    one = providers.account_id(azure(), KEY)
+
+    assert providers.account_id(azure(deployment="other", apiVersion="2024-10-21"), KEY) == one
+    assert providers.account_id(azure(endpoint="https://East.example/"), KEY + "\n") == one
+    assert providers.account_id(azure(), "another-key") != one
+    assert providers.account_id(azure(endpoint="https://west.example"), KEY) != one
+    assert len({providers.account_id(openai(**f), KEY) for f in ({}, {"project": "p"}, {"organization": "o"})}) == 3
+
+
+def test_an_account_s_name_gives_no_key_away():
+    """The digest is keyed anew by each process, so that it cannot be compared with one made elsewhere."""
+    (one, _), (other, _) = some_providers(), some_providers()
+
+    assert KEY not in repr(one.account_id(openai(), KEY))
+    assert one.account_id(openai(), KEY) != other.account_id(openai(), KEY)
+
+
+@pytest.mark.parametrize("key", ["", "  \n", "two words", "line\nbreak", "schlüssel", "a\x00b"])
+async def test_what_cannot_be_a_key_is_not_sent(key: str):
+    """It is said without showing it, and before a header could be broken with it."""
+    providers, _ = some_providers()
+
+    with pytest.raises(CredentialsError) as raised:
+        providers.bind(openai(), key)
+
+    assert raised.value.reason is Reason.CREDENTIALS_INVALID
+    assert not key.strip() or key.strip() not in str(raised.value)
+
+
+async def test_an_organization_cannot_break_a_header():
+    """What a spec says is sent as it is or not at all."""
+    providers, _ = some_providers()
+
+    with pytest.raises(Refused, match="organization"):
+        providers.bind(openai(organization="o\r\nX-Evil: 1"), KEY)
+
+
+async def test_deployments_of_one_account_share_its_connections():
+    """Limits and pauses are the account's, so that they are shared too."""
+    providers, _ = some_providers()
+
+    first, second = providers.bind(openai(), KEY), providers.bind(openai(model="gpt-4o"), KEY)
+
+    assert account_of(first) is account_of(second)
+    assert account_of(providers.bind(openai(), "another-key")) is not account_of(first)
+    await providers.aclose()
+
+
+async def test_an_account_that_is_not_used_any_more_is_let_go():
+    """A rotated key's connections do not stay open for ever."""
+    providers, clock = some_providers(idle_after=600.0)
+    old = account_of(providers.bind(openai(), "old-key"))
+
+    clock.passed += 599
+    new = account_of(providers.bind(openai(), "new-key"))
+    assert account_of(providers.bind(openai(), "old-key")) is old
+
+    clock.passed += 600
+    assert account_of(providers.bind(openai(), "old-key")) is old
+    assert account_of(providers.bind(openai(), "new-key")) is not new
+    await providers.aclose()
+
+
+async def test_the_number_of_accounts_is_bounded():
+    """However often keys are rotated, only so many accounts are kept."""
+    providers, _ = some_providers(max_accounts=3)
+    first = account_of(providers.bind(openai(), "key-0"))
+
+    for number in range(1, 4):
+        providers.bind(openai(), f"key-{number}")
+
+    assert account_of(providers.bind(openai(), "key-0")) is not first
+    await providers.aclose()
+
+
+async def test_a_forbidden_endpoint_is_not_connected_to():
+    """What a tenant writes into a deployment goes through the administrator's policy."""
+    providers = Providers(clock=ImpatientClock(), refusal=lambda address: f"{address} is a loopback address")
+    connected = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(EndpointNotAllowed, match=r"127\.0\.0\.1 is a loopback address"):
+            await providers.bind(openai(baseURL=f"http://127.0.0.1:{port}/v1"), KEY).probe()
+        await asyncio.sleep(0)
+
+    assert not connected.is_set()
+    await providers.aclose()

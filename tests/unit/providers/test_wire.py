@@ -1,0 +1,157 @@
+"""Both providers' objects are read into one form."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+
+from llmbatch.domain.errors import BadAnswer
+from llmbatch.domain.remote import BatchError, BatchState, Counts, FileState
+from llmbatch.providers import azure, openai, wire
+from support.providers import a_batch
+
+
+@pytest.mark.parametrize(
+    ("written", "state"),
+    [
+        ("validating", BatchState.VALIDATING),
+        ("Validating", BatchState.VALIDATING),
+        ("in_progress", BatchState.IN_PROGRESS),
+        ("In_Progress", BatchState.IN_PROGRESS),
+        ("InProgress", BatchState.IN_PROGRESS),
+        ("Finalizing", BatchState.FINALIZING),
+        ("Completed", BatchState.COMPLETED),
+        ("FAILED", BatchState.FAILED),
+        ("expired", BatchState.EXPIRED),
+        ("Cancelling", BatchState.CANCELLING),
+        ("canceled", BatchState.CANCELLED),
+    ],
+)
+def test_a_state_is_one_however_it_is_written(written: str, state: BatchState):
+    """Azure capitalises states, in more than one way."""
+    assert wire.decode_batch(orjson.dumps(a_batch(status=written))).state is state
+
+
+@pytest.mark.parametrize("nothing", ["", None])
+def test_empty_text_and_null_are_absent(nothing: str | None):
+    """Azure writes "" and null where OpenAI has values."""
+    batch = wire.decode_batch(
+        orjson.dumps(
+            a_batch(
+                output_file_id=nothing,
+                error_file_id=nothing,
+                errors=nothing,
+                metadata=nothing,
+                request_counts=nothing,
+                expires_at=nothing,
+            )
+        )
+    )
+
+    assert (batch.output_file_id, batch.error_file_id) == (None, None)
+    assert (batch.errors, dict(batch.metadata), batch.counts) == ((), {}, Counts())
+
+
+@pytest.mark.parametrize(
+    "written", [1_767_225_600, 1_767_225_600.0, "1767225600", "2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00"]
+)
+def test_times_come_in_many_forms(written: object):
+    """Whole numbers, fractions, digits and ISO text are the same moment."""
+    assert wire.decode_batch(orjson.dumps(a_batch(created_at=written))).created_at == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("written", [None, "", 0, "yesterday", 1e300])
+def test_a_batch_without_a_time_is_no_answer_to_build_on(written: object):
+    """Exactly-once goes by the time of creation, so that it is never guessed."""
+    with pytest.raises(BadAnswer, match="when the batch was made"):
+        wire.decode_batch(orjson.dumps(a_batch(created_at=written)))
+
+
+def test_an_unknown_state_is_named():
+    """A state that came with a newer API stops at the door, with its name."""
+    with pytest.raises(BadAnswer, match="'paused'"):
+        wire.decode_batch(b'{"id": "batch_1", "status": "paused", "created_at": 1}')
+    with pytest.raises(BadAnswer, match="'quarantined'"):
+        wire.decode_file(b'{"id": "file-1", "status": "quarantined"}', openai.FILE_STATES)
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"<html>", b'{"id": 7}', b'{"id": "../files/1"}', b"\xff", b"[" * 9999])
+def test_what_is_no_batch_is_a_bad_answer(body: bytes):
+    """Nothing that a provider sends raises anything else, and an id cannot lead elsewhere."""
+    with pytest.raises(BadAnswer):
+        wire.decode_batch(body)
+
+
+def test_a_failed_batch_tells_its_errors_without_the_input():
+    """Codes and lines are kept, words only of codes that never repeat what was sent."""
+    batch = wire.decode_batch(
+        orjson.dumps(
+            a_batch(
+                status="failed",
+                errors={
+                    "object": "list",
+                    "data": [
+                        {"code": "token_limit_exceeded", "message": "Enqueued token limit reached", "line": None},
+                        {"code": "duplicate_custom_id", "message": "The id 'patient-7' is there twice", "line": 3},
+                        "nonsense",
+                    ],
+                },
+            )
+        )
+    )
+
+    assert batch.errors == (
+        BatchError("token_limit_exceeded", "Enqueued token limit reached", None),
+        BatchError("duplicate_custom_id", "", 3),
+    )
+
+
+def test_others_odd_batches_do_not_hide_ours():
+    """A batch that cannot be read is left out of a list if its metadata is surely not ours, else it is an error."""
+    odd = a_batch(id="batch_2", status="paused")
+    page = {"data": [a_batch(), odd], "has_more": False}
+
+    assert [batch.id for batch in wire.decode_batches(orjson.dumps(page))[1]] == ["batch_1"]
+
+    odd["metadata"] = {"llmbatch-uid": "u-1"}
+    with pytest.raises(BadAnswer, match="paused"):
+        wire.decode_batches(orjson.dumps(page))
+
+
+@pytest.mark.parametrize(
+    ("written", "at_openai", "at_azure"),
+    [
+        ("processed", FileState.PROCESSED, FileState.PROCESSED),
+        ("Processed", FileState.PROCESSED, FileState.PROCESSED),
+        ("uploaded", FileState.PROCESSED, FileState.PROCESSING),
+        (None, FileState.PROCESSED, FileState.PROCESSING),
+        ("error", FileState.ERROR, FileState.ERROR),
+    ],
+)
+def test_a_file_is_usable_when_its_provider_says_so(written: str | None, at_openai: FileState, at_azure: FileState):
+    """OpenAI takes a file as it is; Azure must have processed it first."""
+    body = orjson.dumps({"id": "file-1", "filename": "a.jsonl", "status": written, "expires_at": ""})
+
+    assert wire.decode_file(body, openai.FILE_STATES).state is at_openai
+    assert wire.decode_file(body, azure.FILE_STATES).state is at_azure
+
+
+@pytest.mark.parametrize("written", ["pending", "notRunning", "running", "not_running"])
+def test_azure_works_on_a_file_for_a_while(written: str):
+    """All of Azure's names for it mean waiting."""
+    body = orjson.dumps({"id": "file-1", "status": written})
+
+    assert wire.decode_file(body, azure.FILE_STATES).state is FileState.PROCESSING
+
+
+def test_a_bad_file_has_a_reason_that_quotes_nothing():
+    """The reason is the provider's code, or at least that there is one."""
+    told = {"id": "file-1", "status": "error", "status_details": "empty_file: nothing in 'patients'"}
+    silent = {"id": "file-1", "status": "error"}
+    structured = {"id": "file-1", "status": "error", "error": {"code": "invalidFile", "message": "has 'a prompt'"}}
+
+    assert wire.decode_file(orjson.dumps(told), azure.FILE_STATES).error == "empty_file"
+    assert wire.decode_file(orjson.dumps(silent), azure.FILE_STATES).error == "the provider could not process the file"
+    assert wire.decode_file(orjson.dumps(structured), azure.FILE_STATES).error == "invalidFile"
