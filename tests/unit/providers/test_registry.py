@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
+import orjson
 import pytest
 
 from llmbatch.api.modeldeployment import ModelDeploymentSpec
@@ -13,7 +15,7 @@ from llmbatch.domain.errors import CredentialsError, EndpointNotAllowed, Refused
 from llmbatch.providers.http import Account
 from llmbatch.providers.registry import KINDS, Providers, target_of
 from llmbatch.providers.settings import ProviderSettings
-from support.providers import KEY, ImpatientClock, a_deployment
+from support.providers import KEY, ImpatientClock, a_batch, a_deployment
 
 
 def some_providers(**settings: Any) -> tuple[Providers, ImpatientClock]:
@@ -174,3 +176,27 @@ async def test_a_forbidden_endpoint_is_not_connected_to():
 
     assert not connected.is_set()
     await providers.aclose()
+
+
+async def test_connections_are_kept_and_bounded():
+    """A hundred calls at a time, and a hundred after them, cost a few connections."""
+    connections = 0
+    body = orjson.dumps(a_batch())
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        writer.close()
+
+    providers, _ = some_providers(concurrent_calls=4)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        for _ in range(2):
+            provider = providers.bind(openai(baseURL=f"http://127.0.0.1:{port}/v1"), KEY)
+            await asyncio.gather(*(provider.get_batch("batch_1") for _ in range(100)))
+        await providers.aclose()
+
+    assert connections <= 4
