@@ -226,18 +226,19 @@ class OpenBucket:
         # The client's own messages hold the store's answer, and that can hold keys: none of them is passed on.
         try:
             yield
-        except FileNotFoundError as error:
-            raise self.failures.missing(f"{self.place}: no such bucket or object{_code(error)}") from None
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise self.failures.denied(
+        except (BaseError, FileNotFoundError, ValueError) as error:
+            raise self._translated(error) from None
+
+    def _translated(self, error: Exception) -> StorageError:
+        if self.gate.refusal:
+            return _not_allowed(self.place, self.gate.refusal)
+        if isinstance(error, FileNotFoundError):
+            return self.failures.missing(f"{self.place}: no such bucket or object{_code(error)}")
+        if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+            return self.failures.denied(
                 f"{self.place}: the store refused the credentials{_code(error)}; check the key and its permissions"
-            ) from None
-        except (BaseError, ValueError) as error:
-            if self.gate.refusal:
-                raise _not_allowed(self.place, self.gate.refusal) from None
-            raise self.failures.failed(
-                f"{self.place}: the store cannot be used just now{_code(error)}; it is tried again"
-            ) from None
+            )
+        return self.failures.failed(f"{self.place}: the store cannot be used just now{_code(error)}; it is tried again")
 
 
 def _not_allowed(place: Place, why: str) -> StorageError:
