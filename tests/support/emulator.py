@@ -19,6 +19,8 @@ from typing import Any, Literal
 import httpx2
 import orjson
 
+from controlplane.leash import leashed
+
 FAST: Mapping[str, float] = {
     "validating_seconds": 0.0,
     "in_progress_seconds": 0.2,
@@ -195,7 +197,10 @@ class Account:
 
 
 class Emulator:
-    """A process that serves the emulator on a free port. Use it in a `with`, or end it with `stop` or `kill`."""
+    """A process that serves the emulator on a free port. Use it in a `with`, or end it with `stop` or `kill`.
+
+    It ends with the thread that started it, however that ended; start it from the main thread.
+    """
 
     def __init__(self, config: Path | None = None, *, port: int = 0, python: str = sys.executable) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="emulator-"))
@@ -203,7 +208,7 @@ class Emulator:
         command = [python, "-m", "llmbatch.emulator", "--port", str(port)]
         command += ["--config", str(config)] if config else []
         self.process = subprocess.Popen(
-            command,
+            leashed(command, signal.SIGTERM),
             stdout=subprocess.PIPE,
             stderr=self._log,
             stdin=subprocess.DEVNULL,

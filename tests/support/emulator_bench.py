@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -43,13 +44,19 @@ class Clock:
 class Bench:
     """A client of one account of the emulator, and of its control API."""
 
-    def __init__(self, client: TestClient[Any, Any], clock: Clock) -> None:
+    def __init__(self, client: TestClient[Any, Any], clock: Clock, spool_folder: Path) -> None:
         self.client = client
         self.clock = clock
+        self._spool_folder = spool_folder
         self.prefix = "/v1"
         self.headers = {"Authorization": "Bearer key-1"}
         self.query: dict[str, str] = {}
         self.name = "acme"
+
+    @property
+    def spool(self) -> Path:
+        """Where the contents of files lie."""
+        return next(self._spool_folder.iterdir())
 
     async def account(self, **fields: Any) -> None:
         """Make the account, OpenAI's unless `resource` is given, and go on as its owner."""

@@ -49,7 +49,9 @@ class Account:
 
     def change(self, settings: AccountSettings, now: float) -> None:
         """Take other settings, keeping everything it holds; keys that went are remembered as retired."""
-        self.active(now)
+        for batch in self.active(now):
+            # What was seen so far stays true: a faster pace ends a state now, and not in the past.
+            batch.not_before = now
         self.retired_keys = (self.retired_keys | set(self.settings.keys)) - set(settings.keys)
         self.settings = settings
 

@@ -12,6 +12,9 @@ from llmbatch.emulator.validation import Body, Line, prompt_tokens
 
 REMEMBERED = 200
 """How many characters of the question come back in the answer."""
+DEEPEST = 8
+MOST_DIMENSIONS = 3072
+"""OpenAI: the largest embedding has so many."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +67,28 @@ def missing_parameter(body: Body, kind: Kind) -> str | None:
 def _reply(body: Body) -> str:
     """A text that shows which request it belongs to."""
     raw = bytes(body.messages) or bytes(body.input) or bytes(body.prompt)
-    question = _last_text(orjson.loads(raw) if raw else "")
+    question = _last_text(_loads(raw), DEEPEST)
     return f"The emulator read: {question[:REMEMBERED]}"
 
 
-def _last_text(value: Any) -> str:
-    """The last piece of text in messages, an input or a prompt, however it is nested."""
+def _loads(raw: bytes) -> Any:
+    """The value in JSON, or none for what only a lenient reader takes, such as half a surrogate pair."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _last_text(value: Any, depth: int) -> str:
+    """The last piece of text in messages, an input or a prompt, down to a depth at which no text belongs any more."""
     if isinstance(value, str):
         return value
+    if depth == 0:
+        return ""
     if isinstance(value, dict):
-        return _last_text(value.get("content", value.get("text", "")))
+        return _last_text(value.get("content", value.get("text", "")), depth - 1)
     if isinstance(value, list):
-        return next((text for item in reversed(value) if (text := _last_text(item))), "")
+        return next((text for item in reversed(value) if (text := _last_text(item, depth - 1))), "")
     return ""
 
 
@@ -158,9 +171,9 @@ def _response(text: str, model: str, usage: Usage, created: int, number: str) ->
 
 
 def _embedding(body: Body, model: str, usage: Usage) -> dict[str, Any]:
-    given = orjson.loads(bytes(body.input) or b'""')
+    given = _loads(bytes(body.input))
     inputs = given if isinstance(given, list) and given and isinstance(given[0], (str, list)) else [given]
-    dimensions = body.dimensions or 8
+    dimensions = min(body.dimensions or 8, MOST_DIMENSIONS)
     return {
         "object": "list",
         "model": model,

@@ -101,7 +101,7 @@ class Files:
         exchange.record.file_id = file_id
         await exchange.begin(id=file_id)
         file = exchange.account.live_file(file_id, exchange.now)
-        if file is None or exchange.now - file.created < exchange.behaviour.not_found_after_create_seconds:
+        if file is None:
             raise exchange.dialect.no_such_file(file_id)
         return file
 

@@ -67,6 +67,7 @@ class Behaviour(_Strict):
     list_order: Literal["newest", "shuffled"] = "newest"
     list_lag_seconds: NonNegativeFloat = 0.0
     not_found_after_create_seconds: NonNegativeFloat = 0.0
+    """A batch younger than this is answered with 404, though it is listed."""
     clock_skew_seconds: float = 0.0
     empty_error_file: bool | None = None
     nulls_as_empty_strings: bool | None = None

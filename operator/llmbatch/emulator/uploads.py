@@ -41,16 +41,26 @@ async def receive(request: web.Request, spool: Spool, *, max_bytes: int, max_req
             if not isinstance(part, BodyPartReader) or part.name is None:
                 raise NotMultipart
             if part.filename is not None or part.name == "file":
+                if upload.path or part.name != "file":
+                    raise NotMultipart
                 await _receive_file(part, upload, spool, max_bytes=max_bytes, max_requests=max_requests)
             else:
                 value = await part.read_chunk(LONGEST_FIELD)
                 upload.fields[part.name] = bytes(value).decode("utf-8", "replace")
                 await part.release()
-    except (ValueError, AssertionError, OSError) as error:
-        if upload.path:
-            upload.path.unlink(missing_ok=True)
+    except (ValueError, AssertionError) as error:
+        _discard(upload)
         raise NotMultipart from error
+    except BaseException:
+        _discard(upload)
+        raise
     return upload
+
+
+def _discard(upload: Upload) -> None:
+    """Forget what came in of a form that isn't whole, as when the client went away in its middle."""
+    if upload.path:
+        upload.path.unlink(missing_ok=True)
 
 
 async def _receive_file(

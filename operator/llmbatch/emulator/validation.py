@@ -92,7 +92,7 @@ class Validator:
         except msgspec.ValidationError as error:
             self._note(self._verdict.malformed, "invalid_request", f"The request line is not valid: {_where(error)}.")
             return
-        except (UnicodeDecodeError, msgspec.DecodeError):
+        except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
             self._note(self._verdict.malformed, "invalid_json_line", "This line is not parseable as valid JSON.")
             return
         self._check_line(line)
@@ -101,7 +101,7 @@ class Validator:
         verdict = self._verdict
         try:
             body = self._body.decode(line.body)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             self._note(verdict.malformed, "invalid_request", f"The request body is not valid: {_where(error)}.", "body")
             return
         verdict.tokens += prompt_tokens(body)

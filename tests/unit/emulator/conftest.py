@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -13,11 +14,11 @@ from support.emulator_bench import Bench, Clock
 
 
 @pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     """An emulator without accounts."""
     clock = Clock()
-    async with TestClient(TestServer(build_app(EmulatorSettings(), clock=clock))) as client:
-        yield Bench(client, clock)
+    async with TestClient(TestServer(build_app(EmulatorSettings(spool_folder=tmp_path), clock=clock))) as client:
+        yield Bench(client, clock, tmp_path)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiohttp import FormData
 
@@ -72,6 +74,36 @@ async def test_an_upload_must_be_a_form_with_a_file(openai: Bench, form: dict[st
 
     async with openai.client.post("/v1/files", data=data, headers=openai.headers) as response:
         assert response.status == 400
+
+
+async def test_a_form_with_two_files_is_refused(openai: Bench):
+    """An upload is one file."""
+    form = FormData(default_to_multipart=True)
+    form.add_field("purpose", "batch")
+    for _ in range(2):
+        form.add_field("file", chat_lines(1), filename="in.jsonl")
+
+    async with openai.client.post("/v1/files", data=form, headers=openai.headers) as response:
+        assert response.status == 400
+
+
+async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(openai: Bench):
+    """An upload that was not whole is no file."""
+    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="in.jsonl"\r\n\r\n' + chat_lines(100)
+    host, port = openai.client.host, openai.client.port
+    _, writer = await asyncio.open_connection(host, port)
+    head = "POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer key-1\r\nContent-Length: 999999\r\n"
+    writer.write(head.encode() + b"Content-Type: multipart/form-data; boundary=b\r\n\r\n" + body)
+    await writer.drain()
+    async with asyncio.timeout(10):
+        while not any(openai.spool.iterdir()):
+            await openai.call("GET", "/batches")
+        writer.close()
+        await writer.wait_closed()
+        while any(openai.spool.iterdir()):
+            await openai.call("GET", "/batches")
+
+    assert (await openai.call("GET", "/files"))["data"] == []
 
 
 async def test_files_are_listed_by_purpose_newest_first_and_by_page(openai: Bench):

@@ -99,6 +99,8 @@ async def test_every_endpoint_has_its_own_form_of_answer(
         (a_line(custom_id=None), "invalid_request", 1),
         (a_line(custom_id=7), "invalid_request", 1),
         (a_line(body=[]), "invalid_request", 1),
+        (a_line(body={"model": 4}), "invalid_request", 1),
+        (b'{"custom_id": "a", "method": "POST", "url": "/", "body": ' + b"[" * 50_000, "invalid_json_line", 1),
         (a_line() + a_line(), "duplicate_custom_id", 2),
         (a_line(method="GET"), "invalid_method", 1),
         (a_line(url="/v1/embeddings"), "url_mismatch", 1),
@@ -350,6 +352,37 @@ async def test_no_more_than_two_thousand_batches_an_hour_can_be_created(openai: 
     await openai.create(file["id"])
 
     assert refused["error"]["code"] == "rate_limit_exceeded"
+
+
+async def test_a_faster_pace_ends_a_state_now_and_not_in_the_past(openai: Bench):
+    """Times that a batch shows never lie before what was seen of it already."""
+    batch = await openai.batch()
+    assert (await openai.after(100, batch))["status"] == "in_progress"
+
+    await openai.behave(in_progress_seconds=1)
+
+    finalizing = await openai.after(0, batch)
+    assert (finalizing["status"], finalizing["finalizing_at"]) == ("finalizing", batch["created_at"] + 100)
+
+
+@pytest.mark.parametrize("messages", [b"[" * 900 + b"]" * 900, b"7", b'{"content": null}'])
+async def test_a_request_of_odd_content_is_answered_like_any_other(openai: Bench, messages: bytes):
+    """Content that no model would understand does no harm to the emulator."""
+    line = a_line(body={"model": "gpt-4o-mini", "messages": "X"}).replace(b'"X"', messages)
+
+    done = await openai.after(1000, await openai.batch(line))
+
+    assert done["request_counts"]["completed"] == 1
+
+
+async def test_a_request_without_its_main_parameter_fails_by_itself(openai: Bench):
+    """A chat request without messages is a failed line, not a failed batch."""
+    lines = a_line() + a_line(custom_id="b", body={"model": "gpt-4o-mini"})
+    done = await openai.after(1000, await openai.batch(lines))
+
+    [line] = await openai.lines(done["error_file_id"])
+
+    assert (line["custom_id"], line["response"]["body"]["error"]["param"]) == ("b", "messages")
 
 
 async def test_a_batch_can_be_put_into_any_state_at_once(openai: Bench):
