@@ -1,0 +1,85 @@
+"""The two small servers of the process: metrics and health."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+
+class Health(NamedTuple):
+    """Whether all is well, and why not."""
+
+    ok: bool
+    reason: str = ""
+
+
+Check = Callable[[], Health | tuple[bool, str]]
+
+
+class Server:
+    """A server that is listening on ``address`` (host:port, the port that was really bound)."""
+
+    def __init__(self, runner: web.AppRunner, address: str) -> None:
+        self.address = address
+        self._runner = runner
+
+    async def close(self) -> None:
+        """Stop listening."""
+        await self._runner.cleanup()
+
+
+async def serve_metrics(address: str, registry: CollectorRegistry) -> Server:
+    """``/metrics`` in Prometheus' text format. ``address`` is host:port; port 0 takes a free one. Raises OSError,
+    ValueError."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        # In the loop's own thread: gauges read the queue and the index, which are changed there.
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return await _serve(address, {"/metrics": metrics})
+
+
+async def serve_health(address: str, *, live: Check, ready: Check) -> Server:
+    """``/healthz`` and ``/readyz``: 200, or 503 with the reason. Raises OSError, ValueError."""
+
+    async def healthz(request: web.Request) -> web.Response:
+        return _answer(live)
+
+    async def readyz(request: web.Request) -> web.Response:
+        return _answer(ready)
+
+    return await _serve(address, {"/healthz": healthz, "/readyz": readyz})
+
+
+def _answer(check: Check) -> web.Response:
+    ok, reason = check()
+    return web.Response(text="ok\n" if ok else f"{reason}\n", status=200 if ok else 503)
+
+
+async def _serve(address: str, routes: dict[str, Callable]) -> Server:
+    host, port = split_address(address)
+    app = web.Application()
+    for path, handler in routes.items():
+        app.router.add_get(path, handler)
+    # Signals are the process's own business, and one line a scrape is nobody's.
+    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except BaseException:
+        await runner.cleanup()
+        raise
+    bound_host, bound_port = runner.addresses[0][:2]
+    return Server(runner, f"[{bound_host}]:{bound_port}" if ":" in bound_host else f"{bound_host}:{bound_port}")
+
+
+def split_address(address: str) -> tuple[str | None, int]:
+    """Host and port of ``host:port``, ``[v6]:port`` or ``:port`` (all interfaces). Raises ValueError."""
+    host, found, port = address.rpartition(":")
+    if not found or not port.isdigit() or int(port) > 65535 or (":" in host and not host.startswith("[")):
+        raise ValueError(f"{address!r} is not an address; write host:port")
+    return host.removeprefix("[").removesuffix("]") or None, int(port)

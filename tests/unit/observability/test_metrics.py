@@ -1,0 +1,100 @@
+"""The metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+
+from prometheus_client.exposition import generate_latest
+
+from llmbatch.engine.queue import Key
+from llmbatch.observability.lag import watch_loop_lag
+from llmbatch.observability.metrics import Metrics
+from support.virtual_time import VirtualClock
+
+
+def exposed(metrics: Metrics) -> dict[str, float]:
+    lines = generate_latest(metrics.registry).decode().splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+def test_the_names_that_dashboards_rely_on_are_there():
+    """Every metric has the name and the labels that are written down."""
+    metrics = Metrics()
+    metrics.set_jobs({"InProgress": 3})
+    metrics.finished("gpt", "Succeeded")
+    metrics.provider_request("openAI", "create_batch", "200", 0.2)
+    metrics.queue_depth.set(4)
+    metrics.waited(0.1)
+    metrics.reconciled(Key("BatchJob", "default", "run-1"), 0.1, ValueError())
+    metrics.uploaded_bytes("openAI", 100)
+    metrics.collected("gpt", "default/east", {"input": 7, "output": 5}, Decimal("0.25"))
+    metrics.leader.set(1)
+    metrics.kubernetes_request("get", "batchjobs", "200", 0.01)
+    metrics.abandoned()
+    metrics.lagged(0.01)
+    seen = exposed(metrics)
+
+    want = {
+        'llmbatch_jobs{phase="InProgress"}': 3,
+        'llmbatch_jobs_finished_total{model="gpt",result="Succeeded"}': 1,
+        'llmbatch_provider_requests_total{code="200",operation="create_batch",provider="openAI"}': 1,
+        'llmbatch_provider_request_seconds_count{operation="create_batch",provider="openAI"}': 1,
+        "llmbatch_queue_depth": 4,
+        "llmbatch_queue_wait_seconds_count": 1,
+        'llmbatch_reconcile_seconds_count{kind="BatchJob"}': 1,
+        'llmbatch_reconcile_errors_total{kind="BatchJob"}': 1,
+        'llmbatch_uploaded_bytes_total{provider="openAI"}': 100,
+        'llmbatch_tokens_total{deployment="default/east",model="gpt",type="input"}': 7,
+        'llmbatch_tokens_total{deployment="default/east",model="gpt",type="output"}': 5,
+        'llmbatch_cost_usd_total{deployment="default/east",model="gpt"}': 0.25,
+        "llmbatch_leader": 1,
+        'llmbatch_kubernetes_requests_total{code="200",resource="batchjobs",verb="get"}': 1,
+        "llmbatch_cleanups_abandoned_total": 1,
+        "llmbatch_loop_lag_seconds_count": 1,
+    }
+    assert {name: seen.get(name) for name in want} == want
+    assert seen["process_resident_memory_bytes"] > 0
+
+
+def test_a_phase_that_nobody_is_in_any_more_is_zero():
+    """The gauge follows the index down as well as up."""
+    metrics = Metrics()
+    metrics.set_jobs({"Pending": 2, "InProgress": 1})
+    metrics.set_jobs({"InProgress": 2})
+
+    seen = exposed(metrics)
+    assert (seen['llmbatch_jobs{phase="Pending"}'], seen['llmbatch_jobs{phase="InProgress"}']) == (0, 2)
+
+
+def test_an_unknown_cost_is_not_counted_as_nothing():
+    """Where the price is unknown there is no series that says zero."""
+    metrics = Metrics()
+    metrics.collected("gpt", "default/east", {"input": 7}, None)
+
+    assert not [name for name in exposed(metrics) if name.startswith("llmbatch_cost_usd_total")]
+
+
+def test_no_series_comes_from_the_name_of_a_job():
+    """A thousand jobs make as many series as one."""
+    metrics = Metrics()
+    for n in range(1000):
+        metrics.reconciled(Key("BatchJob", f"team-{n}", f"run-{n}"), 0.1, None)
+    one = Metrics()
+    one.reconciled(Key("BatchJob", "team", "run"), 0.1, None)
+
+    assert exposed(metrics).keys() == exposed(one).keys()
+
+
+async def test_a_loop_that_was_held_shows_as_lag():
+    """The lag is how much later than asked the loop came back."""
+    clock = VirtualClock()
+    lags: list[float] = []
+    task = asyncio.create_task(watch_loop_lag(clock, lags.append))
+    await clock.advance(0.5)
+    clock.step(0.7)
+    await clock.advance(0.5)
+    task.cancel()
+
+    assert lags[0] == 0.0
+    assert 0.15 < lags[1] < 0.25
