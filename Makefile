@@ -6,8 +6,10 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-PYTHON ?= $(shell for found in python3 python3.14 python3.13 python3.12 python3.11; do \
+ifndef PYTHON
+PYTHON := $(shell for found in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$found -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$found; break; }; done)
+endif
 VENV := .venv
 BIN := $(VENV)/bin
 MOTO := .venv-moto
@@ -54,7 +56,7 @@ controlplane: binaries ## start a control plane with the CRDs, print its kubecon
 
 .PHONY: demo
 demo: venv binaries ## run the examples against an emulator on a real control plane
-	@$(BIN)/python examples/demo.py $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python examples/demo.py $(ARGS)
 
 .PHONY: test
 test: venv binaries $(MOTO)/installed ## run the unit and integration tests (ARGS='-k name' to choose)
@@ -66,7 +68,7 @@ unit: venv ## run the unit tests alone
 
 .PHONY: bench
 bench: venv binaries ## measure CPU, memory and API writes against their limits
-	@$(BIN)/python tests/performance/bench.py $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python tests/performance/bench.py $(ARGS)
 
 .PHONY: lint
 lint: style types layers ## check style, types and layers

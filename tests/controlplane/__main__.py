@@ -65,7 +65,7 @@ def _start(options: argparse.Namespace) -> None:
             _announce_ready(plane)
             if not options.until_stdin_closes:
                 _print(f"ready after {time.monotonic() - begun:.1f} s; Ctrl-C ends it")
-                _print(f"export KUBECONFIG={plane.kubeconfig}")
+                _print(f"export KUBECONFIG={plane.kubeconfig} PATH={binaries.kubectl.parent}:$PATH")
             _wait(plane, stdin=options.until_stdin_closes)
         finally:
             plane.stop()
@@ -116,7 +116,11 @@ def _abandoned(folder: Path) -> bool:
 
 def _announce_ready(plane: ControlPlane) -> None:
     """Say in a file how to reach it; whoever sees the file sees it whole."""
-    ready = {"kubeconfig": str(plane.kubeconfig), "kubectl": str(plane.binaries.kubectl), "server": plane.url}
+    ready = {
+        "kubeconfig": str(plane.kubeconfig),
+        "kubectl": str(plane.binaries.kubectl),
+        "audit_log": str(plane.audit_log),
+    }
     half = plane.folder / "ready.half"
     half.write_text(json.dumps(ready))
     half.rename(plane.folder / "ready")

@@ -31,6 +31,25 @@ CONTROLLERS = (
     "clusterrole-aggregation-controller",
     "resourcequota-controller",
 )
+# Who wrote what and when, without content, so that a test can count the writes of one client in one namespace.
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {
+            "level": "Metadata",
+            "verbs": ["create", "update", "patch", "delete", "deletecollection"],
+            "resources": [
+                {"group": "llmbatch.dev"},
+                {"group": "", "resources": ["configmaps", "secrets", "events"]},
+                {"group": "events.k8s.io"},
+                {"group": "coordination.k8s.io"},
+            ],
+        },
+        {"level": "None"},
+    ],
+}
 
 
 class StartError(Exception):
@@ -68,6 +87,11 @@ class ControlPlane:
     def ca_file(self) -> Path:
         """The certificate that the API server signed for itself, with its authority."""
         return self.folder / "certs" / "apiserver.crt"
+
+    @property
+    def audit_log(self) -> Path:
+        """One JSON line for each write that AUDIT_POLICY names, there before its answer is."""
+        return self.folder / "audit.log"
 
     def kubeconfig_of(self, user: str) -> Path:
         """The kubeconfig of one of the users the control plane was started with."""
@@ -164,6 +188,7 @@ def start(
     )
     try:
         _write_private(folder / "tokens.csv", "".join(_token_line(user, plane._tokens[user.name]) for user in everyone))
+        _write_private(folder / "audit-policy.json", json.dumps(AUDIT_POLICY))
         _run_etcd_and_api_server(plane, port)
         plane._await("API server ready", lambda: plane._answers("/readyz"))
         for user in everyone:
@@ -205,6 +230,8 @@ def _run_etcd_and_api_server(plane: ControlPlane, port: int) -> None:
         f"--service-account-signing-key-file={certs / 'apiserver.key'}",
         f"--token-auth-file={plane.folder / 'tokens.csv'}", "--authorization-mode=RBAC",
         "--service-cluster-ip-range=10.0.0.0/24", "--allow-privileged=true",
+        f"--audit-policy-file={plane.folder / 'audit-policy.json'}", f"--audit-log-path={plane.audit_log}",
+        "--audit-log-mode=blocking-strict",
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ class Address:
 
     kubeconfig: Path
     kubectl: Path
-    server: str
+    audit_log: Path
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def await_address(folder: Path) -> Address:
     while time.monotonic() < deadline:
         if (folder / "ready").exists():
             ready = json.loads((folder / "ready").read_text())
-            return Address(Path(ready["kubeconfig"]), Path(ready["kubectl"]), ready["server"])
+            return Address(**{name: Path(path) for name, path in ready.items()})
         if not folder.is_dir():
             raise StartError("the control plane ended before it was up; its message is above")
         time.sleep(POLL_SECONDS)

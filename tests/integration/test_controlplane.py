@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cluster import ApiError, Cluster, poll
+from support.cluster import ApiError, Cluster, Write, poll
 
 ASK_FOR_ONE = """
 import signal
@@ -83,6 +83,17 @@ def test_a_service_account_may_do_what_its_role_says_and_no_more(cluster: Cluste
     with pytest.raises(ApiError) as refused:
         reader.list("Secret", namespace)
     assert refused.value.status == 403
+
+
+def test_the_writes_of_a_client_in_a_namespace_can_be_counted(cluster: Cluster, namespace: str):
+    """Reads, other namespaces and the writes of the tests themselves are left out."""
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    cluster.request("POST", path, {"metadata": {"name": "one"}}, user_agent="somebody")
+    cluster.request("GET", f"{path}/one", user_agent="somebody")
+    cluster.patch("ConfigMap", "one", namespace, {"data": {"k": "v"}})
+
+    assert cluster.writes(namespace) == [Write("create", "configmaps", "", "one", 201, "somebody")]
+    assert cluster.writes(namespace, "batchjobs") == []
 
 
 @pytest.mark.parametrize("victim", ["the one who asked", "the one who serves"])

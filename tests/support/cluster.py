@@ -20,6 +20,9 @@ from controlplane.session import Address
 
 Object = dict[str, Any]
 FIELD_MANAGER = "tests"
+USER_AGENT = "llmbatch-tests"
+# Clients whose writes are no part of what a test counts: we ourselves, and the control plane's own.
+BYSTANDERS = (USER_AGENT, "kubectl", "kube-apiserver", "kube-controller-manager")
 FIRST_POLL, LONGEST_POLL = 0.02, 0.25
 
 
@@ -44,12 +47,25 @@ class Resource:
     names: frozenset[str]
 
 
+@dataclass(frozen=True)
+class Write:
+    """One write that the API server answered."""
+
+    verb: str
+    resource: str
+    subresource: str
+    name: str
+    status: int
+    user_agent: str
+
+
 class Cluster:
     """One user's way to the cluster. Kinds are named as in kubectl: `BatchJob`, `batchjobs`, `bj`."""
 
-    def __init__(self, kubeconfig: Path, kubectl: Path) -> None:
+    def __init__(self, kubeconfig: Path, kubectl: Path, audit_log: Path) -> None:
         self.kubeconfig = kubeconfig
         self.kubectl_path = kubectl
+        self.audit_log = audit_log
         config = yaml.safe_load(kubeconfig.read_text())
         server = config["clusters"][0]["cluster"]
         authority = base64.b64decode(server["certificate-authority-data"]).decode()
@@ -66,7 +82,7 @@ class Cluster:
     @classmethod
     def at(cls, address: Address) -> Cluster:
         """The administrator's."""
-        return cls(address.kubeconfig, address.kubectl)
+        return cls(address.kubeconfig, address.kubectl, address.audit_log)
 
     def kubectl(
         self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 120
@@ -186,6 +202,17 @@ class Cluster:
             left = without_managed_fields(self.get(kind, name, namespace))
             raise AssertionError(f"{kind} {namespace}/{name} is still there after {timeout} s:\n{yaml.safe_dump(left)}")
 
+    def writes(self, namespace: str, *resources: str) -> list[Write]:
+        """What the operator wrote in a namespace, oldest first: all of it, or of these (`batchjobs`, `events`, …)."""
+        wanted = f'"namespace":"{namespace}"'
+        with self.audit_log.open() as log:
+            found = [_write(json.loads(line)) for line in log if wanted in line]
+        return [
+            write
+            for write in found
+            if not write.user_agent.startswith(BYSTANDERS) and (not resources or write.resource in resources)
+        ]
+
     def service_account(
         self, name: str, namespace: str, folder: Path, *, rules: list[Object] | None = None, cluster_wide: bool = False
     ) -> Cluster:
@@ -218,15 +245,23 @@ class Cluster:
         config["users"][0]["user"] = {"token": token}
         file = folder / f"{namespace}-{name}.kubeconfig"
         file.write_text(json.dumps(config))
-        return Cluster(file, self.kubectl_path)
+        return Cluster(file, self.kubectl_path, self.audit_log)
 
-    def request(self, method: str, path: str, body: object = None, *, content_type: str = "application/json") -> Object:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        content_type: str = "application/json",
+        user_agent: str = USER_AGENT,
+    ) -> Object:
         """One call to the API server. Raises ApiError."""
         answer = self._pool.request(
             method,
             self.url + path,
             body=None if body is None else json.dumps(body),
-            headers={**self._pool.headers, "Content-Type": content_type},
+            headers={**self._pool.headers, "Content-Type": content_type, "User-Agent": user_agent},
             timeout=30,
         )
         content = answer.json() if "json" in answer.headers.get("Content-Type", "") else {"text": answer.data.decode()}
@@ -259,6 +294,18 @@ class Cluster:
                 for found in version["resources"]:
                     resource = _resource(found, api_version)
                     self._resources |= dict.fromkeys(resource.names, resource)
+
+
+def _write(event: Object) -> Write:
+    reference = event["objectRef"]
+    return Write(
+        event["verb"],
+        reference["resource"],
+        reference.get("subresource", ""),
+        reference.get("name", ""),
+        event["responseStatus"]["code"],
+        event.get("userAgent", ""),
+    )
 
 
 def _resource(found: Object, api_version: str) -> Resource:
