@@ -238,7 +238,7 @@ def test_azures_own_batch_price_comes_first():
 
 
 def test_an_entry_for_batches_without_prices_is_no_price():
-    """The list has an entry for batches of gpt-3.5-turbo-1106 in which there is no price: it answers the standard one."""
+    """For batches of gpt-3.5-turbo-1106 the list has an entry without a price, and would answer the standard one."""
     assert PriceBook(None, "openai", NOW).resolve("gpt-3.5-turbo-1106") == NoPrice("NoBatchPrice")
 
 
