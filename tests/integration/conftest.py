@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +49,21 @@ def namespace(namespaces: Callable[[], str]) -> str:
 
 @pytest.fixture
 def operator(cluster: Cluster, diagnostics: Diagnostics, tmp_path: Path) -> Iterator[Callable[..., OperatorProcess]]:
-    """Starts operators: `operator(namespace, *flags, ready=True)`; those still running at the end are killed.
+    """Starts operators: `operator(namespace, …, flags=(…), kubeconfig=…)`; those running at the end are killed.
 
     A killed one leaves finalizers behind. The namespace then stays, which harms no other test.
     """
     started: list[OperatorProcess] = []
 
     def start(
-        *namespaces: str, flags: tuple[str, ...] = (), kubeconfig: Path | None = None, ready: bool = True
+        *namespaces: str,
+        flags: Sequence[str] = (),
+        kubeconfig: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        ready: bool = True,
     ) -> OperatorProcess:
         log = tmp_path / f"operator-{len(started)}.log"
-        process = OperatorProcess.start(kubeconfig or cluster.kubeconfig, namespaces, log, flags)
+        process = OperatorProcess.start(kubeconfig or cluster.kubeconfig, namespaces, log, flags, environment)
         started.append(process)
         diagnostics.add(f"log of operator {len(started) - 1}", process.tail)
         if ready:
