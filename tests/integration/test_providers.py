@@ -64,6 +64,13 @@ class Bound:
         async with self.provider.download(file_id) as pieces:
             return b"".join([piece async for piece in pieces])
 
+    async def processed(self, file_id: str) -> RemoteFile:
+        deadline = time.monotonic() + 20
+        while (file := await self.provider.get_file(file_id)).state is FileState.PROCESSING:
+            assert time.monotonic() < deadline, "the file is still being processed"
+            await asyncio.sleep(0.02)
+        return file
+
     async def until(self, batch_id: str, state: BatchState) -> RemoteBatch:
         deadline = time.monotonic() + 20
         while (batch := await self.provider.get_batch(batch_id)).state is not state:
@@ -165,11 +172,9 @@ async def test_azure_works_on_a_file_before_it_can_be_used(bind: Bind):
 
     bound.account.fault("file_error", "files.create")
     bad = await bound.upload(name="bad.jsonl")
-    deadline = time.monotonic() + 20
-    while (await bound.provider.get_file(file.id)).state is not FileState.PROCESSED:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
-    found = await bound.provider.get_file(bad.id)
+
+    assert (await bound.processed(file.id)).state is FileState.PROCESSED
+    found = await bound.processed(bad.id)
     assert found.state is FileState.ERROR
     assert found.error
 

@@ -117,6 +117,7 @@ async def test_what_is_harmless_is_repeated_twice(
         httpx2.Response(401),
         httpx2.Response(404),
         httpx2.Response(400),
+        httpx2.Response(409),
         httpx2.Response(429, json={"error": {"code": "insufficient_quota"}}),
         httpx2.Response(200, content=b"?"),
         EndpointNotAllowed("no"),
@@ -397,13 +398,28 @@ async def test_no_error_holds_the_key():
         assert KEY not in repr(raised.value)
 
 
+class Open(httpx2.AsyncBaseTransport):
+    """Answers, and knows whether it was closed."""
+
+    closed = False
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        assert not self.closed
+        return httpx2.Response(200, json=a_batch())
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
 async def test_a_retired_account_still_answers_and_then_lets_go():
     """Whoever holds an adapter of an account that was closed meanwhile can finish, and leaves nothing open."""
-    made = a_provider(OK)
+    transport = Open()
+    made = a_provider(transport=transport)
     await made.account.retire()
 
     assert (await made.batches.get_batch("batch_1")).id == "batch_1"
     assert made.account.idle
+    assert transport.closed
 
 
 async def test_a_probe_is_one_free_call():

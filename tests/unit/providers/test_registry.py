@@ -14,7 +14,7 @@ from llmbatch.api.reasons import Reason
 from llmbatch.domain.errors import CredentialsError, EndpointNotAllowed, Refused
 from llmbatch.providers.http import Account
 from llmbatch.providers.registry import KINDS, Providers, target_of
-from llmbatch.providers.settings import ProviderSettings
+from llmbatch.providers.settings import Hooks, ProviderSettings
 from support.providers import KEY, ImpatientClock, a_batch, a_deployment
 
 
@@ -200,3 +200,33 @@ async def test_connections_are_kept_and_bounded():
         await providers.aclose()
 
     assert connections <= 4
+
+
+async def test_the_guard_is_asked_again_when_the_connection_is_made():
+    """Connecting takes its time: who lost the lease meanwhile does not send one byte."""
+    received = bytearray()
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.extend(await reader.read())
+        writer.close()
+        ended.set()
+
+    asked = 0
+
+    def guard() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise PermissionError("not the leader any more")
+
+    providers = Providers(clock=ImpatientClock(), refusal=lambda address: None, hooks=Hooks(guard=guard))
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(PermissionError):
+            await providers.bind(openai(baseURL=f"http://127.0.0.1:{port}/v1"), KEY).probe()
+        async with asyncio.timeout(10):
+            await ended.wait()
+        await providers.aclose()
+
+    assert received == b""

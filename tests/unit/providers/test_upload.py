@@ -161,10 +161,12 @@ async def test_uploads_do_not_hold_up_calls():
 
     made = a_provider(handler=lambda r: STORED if r.method == "POST" else httpx2.Response(200, json=a_batch()))
     tasks = [asyncio.ensure_future(made.batches.upload(lines(), name="a.jsonl", ttl=None)) for _ in range(20)]
-    for _ in range(made.account.settings.concurrent_transfers):
-        await started.acquire()
+    async with asyncio.timeout(10):
+        for _ in range(made.account.settings.concurrent_transfers):
+            await started.acquire()
 
-    assert (await made.batches.get_batch("batch_1")).id == "batch_1"
+    async with asyncio.timeout(10):
+        assert (await made.batches.get_batch("batch_1")).id == "batch_1"
     assert started.locked()
     hold.set()
     await asyncio.gather(*tasks)

@@ -84,6 +84,14 @@ def test_what_is_no_batch_is_a_bad_answer(body: bytes):
         wire.decode_batch(body)
 
 
+@pytest.mark.parametrize("field", ["id", "input_file_id", "output_file_id", "error_file_id"])
+@pytest.mark.parametrize("forged", ["../batches/batch_1", "..", "a b", "file-1?x=1", "x" * 513])
+def test_an_id_that_leads_elsewhere_is_a_bad_answer(field: str, forged: str):
+    """Ids become paths of later calls, so that a provider's are not believed either."""
+    with pytest.raises(BadAnswer, match="an id that cannot be one"):
+        wire.decode_batch(orjson.dumps(a_batch(**{field: forged})))
+
+
 def test_a_failed_batch_tells_its_errors_without_the_input():
     """Codes and lines are kept, words only of codes that never repeat what was sent."""
     batch = wire.decode_batch(
