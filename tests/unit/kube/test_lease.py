@@ -216,6 +216,16 @@ async def test_a_wrong_wall_clock_does_not_matter(leases: MemoryLeases, clock: V
     await first.kill()
 
 
+async def test_a_lease_that_nobody_holds_is_taken_at_once(leases: MemoryLeases, clock: VirtualClock):
+    """An empty holder is nobody, whatever duration the record names."""
+    leases.stored = StoredLease("1", {"holderIdentity": "", "leaseDurationSeconds": 15})
+    first = Candidate("first", leases, clock)
+    await clock.advance(0)
+
+    assert first.started == [0.0]
+    await first.kill()
+
+
 async def test_of_many_at_once_one_leads(leases: MemoryLeases, clock: VirtualClock):
     """Whoever is second to write is refused by the version."""
     many = [Candidate(f"c{n}", leases, clock) for n in range(10)]
