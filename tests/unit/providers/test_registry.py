@@ -223,9 +223,9 @@ async def test_the_guard_is_asked_again_when_the_connection_is_made():
     providers = Providers(clock=ImpatientClock(), refusal=lambda address: None, hooks=Hooks(guard=guard))
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(PermissionError):
-            await providers.bind(openai(baseURL=f"http://127.0.0.1:{port}/v1"), KEY).probe()
         async with asyncio.timeout(10):
+            with pytest.raises(PermissionError):
+                await providers.bind(openai(baseURL=f"http://127.0.0.1:{port}/v1"), KEY).probe()
             await ended.wait()
         await providers.aclose()
 
