@@ -99,5 +99,5 @@ lock: venv ## write the requirements files, with hashes (ARGS=--upgrade for newe
 
 .PHONY: clean
 clean: ## remove the environments and what tools left here; the cache stays
-	@rm -rf $(VENV) $(MOTO) .pytest_cache .ruff_cache .import_linter_cache build dist
+	@rm -rf $(VENV) $(MOTO) .hypothesis .pytest_cache .ruff_cache .import_linter_cache build dist
 	@find operator tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
