@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-settings.register_profile("domain", deadline=None, derandomize=True, max_examples=80)
+settings.register_profile("domain", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("domain")
