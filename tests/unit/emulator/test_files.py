@@ -67,13 +67,14 @@ async def test_a_file_over_the_limit_is_refused(openai: Bench):
     await openai.upload(content + b"\n", status=413)
 
 
-@pytest.mark.parametrize("form", [{"purpose": "batch"}, None])
-async def test_an_upload_must_be_a_form_with_a_file(openai: Bench, form: dict[str, str] | None):
+@pytest.mark.parametrize(("form", "param"), [({"purpose": "batch"}, "file"), (None, None)])
+async def test_an_upload_must_be_a_form_with_a_file(openai: Bench, form: dict[str, str] | None, param: str | None):
     """A form without a file, and a body that is no form, are refused."""
     data = FormData(form, default_to_multipart=True) if form else b"{}"
 
     async with openai.client.post("/v1/files", data=data, headers=openai.headers) as response:
         assert response.status == 400
+        assert (await response.json())["error"]["param"] == param
 
 
 async def test_a_form_with_two_files_is_refused(openai: Bench):
@@ -169,7 +170,7 @@ async def test_a_key_sees_only_its_own_accounts_things(openai: Bench):
 
 
 @pytest.mark.parametrize(
-    "headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "key-1"}, {"api-key": "key-1"}]
+    "headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic key-1"}, {"api-key": "key-1"}]
 )
 async def test_a_call_without_a_good_key_is_refused(openai: Bench, headers: dict[str, str]):
     """OpenAI wants a bearer token that it knows, and the refusal does not repeat the key."""
