@@ -378,6 +378,21 @@ async def test_secrets_and_namespaces(kube: Kube, cluster: Cluster, namespace: s
     assert kube.api.answered_at is not None
 
 
+@pytest.mark.parametrize("path", ["../../{other}/secrets/s", "../configmaps/s", "s/../../../../{other}/secrets/s"])
+async def test_a_name_cannot_lead_elsewhere(kube: Kube, cluster: Cluster, namespaces: Callable[[], str], path: str):
+    """A reference that a tenant writes reads nothing of another namespace, and no other kind."""
+    here, there = namespaces(), namespaces()
+    content = {"metadata": {"name": "s"}, "data": {"key": "c2VjcmV0"}}
+    cluster.create({"apiVersion": "v1", "kind": "Secret", **content}, there)
+    cluster.create({"apiVersion": "v1", "kind": "ConfigMap", **content}, here)
+    name = path.format(other=there)
+
+    assert await kube.secret(here, name) is None
+    assert await kube.config_map(here, name) is None
+    with pytest.raises(OutputDenied):
+        await kube.write_output("Secret", here, name, {"k": b"v"}, owner=Owner("j", here, "u"), retain=True)
+
+
 async def test_a_refusal_by_rbac_says_what_is_missing(cluster: Cluster, namespace: str, tmp_path: Path):
     """Forbidden names verb and resource, so that an administrator can correct the role."""
     nobody = cluster.service_account("nobody", namespace, tmp_path)
