@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import secrets
 import ssl
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -61,7 +60,8 @@ class Providers:
         self._settings = settings or ProviderSettings()
         self._hooks = hooks or Hooks()
         self._salt = secrets.token_bytes(32)
-        self._accounts: OrderedDict[AccountID, Account] = OrderedDict()
+        self._accounts: dict[AccountID, Account] = {}
+        self._next_look = 0.0
         self._closing: set[asyncio.Task[None]] = set()
         self._tls: ssl.SSLContext | None = None
 
@@ -76,7 +76,6 @@ class Providers:
         account = self._accounts.get(identity)
         if account is None:
             account = self._accounts[identity] = self._open(identity, target, key)
-        self._accounts.move_to_end(identity)
         account.last_used = self._clock.monotonic()
         self._retire_some()
         return target.adapter(target, account)
@@ -118,13 +117,20 @@ class Providers:
         return context
 
     def _retire_some(self) -> None:
-        now = self._clock.monotonic()
-        while len(self._accounts) > 1:
-            identity, account = next(iter(self._accounts.items()))
-            unused = account.idle and now - account.last_used >= self._settings.idle_after
-            if not unused and len(self._accounts) <= self._settings.max_accounts:
-                return
-            del self._accounts[identity]
-            task = asyncio.get_running_loop().create_task(account.retire())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+        """Let go of what is unused, looked for ten times in its time, and of the longest unused above the bound.
+
+        Adapters are kept and used without being asked for again, so that only the last call counts.
+        """
+        now, limit = self._clock.monotonic(), self._settings.idle_after
+        if now >= self._next_look:
+            self._next_look = now + limit / 10
+            for identity, account in list(self._accounts.items()):
+                if account.idle and now - account.last_used >= limit:
+                    self._retire(identity)
+        if len(self._accounts) > self._settings.max_accounts:
+            self._retire(min(self._accounts, key=lambda identity: self._accounts[identity].last_used))
+
+    def _retire(self, identity: AccountID) -> None:
+        task = asyncio.get_running_loop().create_task(self._accounts.pop(identity).retire())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

@@ -133,29 +133,32 @@ async def test_deployments_of_one_account_share_its_connections():
 
 
 async def test_an_account_that_is_not_used_any_more_is_let_go():
-    """A rotated key's connections do not stay open for ever."""
+    """A rotated key's connections do not stay open for ever, whether or not older accounts are still in use."""
     providers, clock = some_providers(idle_after=600.0)
-    old = account_of(providers.bind(openai(), "old-key"))
+    kept, old = (account_of(providers.bind(openai(), key)) for key in ("kept-key", "old-key"))
 
-    clock.passed += 599
+    for _ in range(2):
+        clock.passed += 300
+        kept.last_used = clock.monotonic()
     new = account_of(providers.bind(openai(), "new-key"))
-    assert account_of(providers.bind(openai(), "old-key")) is old
 
-    clock.passed += 600
-    assert account_of(providers.bind(openai(), "old-key")) is old
-    assert account_of(providers.bind(openai(), "new-key")) is not new
+    assert account_of(providers.bind(openai(), "kept-key")) is kept
+    assert account_of(providers.bind(openai(), "new-key")) is new
+    assert account_of(providers.bind(openai(), "old-key")) is not old
     await providers.aclose()
 
 
 async def test_the_number_of_accounts_is_bounded():
-    """However often keys are rotated, only so many accounts are kept."""
-    providers, _ = some_providers(max_accounts=3)
-    first = account_of(providers.bind(openai(), "key-0"))
+    """However often keys are rotated, only so many accounts are kept: those that were used last."""
+    providers, clock = some_providers(max_accounts=3)
+    accounts = []
+    for number in range(4):
+        clock.passed += 1
+        accounts.append(account_of(providers.bind(openai(), f"key-{number}")))
 
-    for number in range(1, 4):
-        providers.bind(openai(), f"key-{number}")
-
-    assert account_of(providers.bind(openai(), "key-0")) is not first
+    assert account_of(providers.bind(openai(), "key-3")) is accounts[3]
+    assert account_of(providers.bind(openai(), "key-1")) is accounts[1]
+    assert account_of(providers.bind(openai(), "key-0")) is not accounts[0]
     await providers.aclose()
 
 
