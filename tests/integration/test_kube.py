@@ -126,6 +126,8 @@ async def test_lists_come_in_pages(connected: Connected, cluster: Cluster, names
     assert {meta.name: (meta.namespace, meta.uid, meta.resource_version) for meta in slim} == {
         name: (here, meta["uid"], meta["resourceVersion"]) for name, meta in stored.items()
     }
+    assert [meta async for meta in kube.list_metadata(BatchFile, there)] == []
+    assert [file async for file in kube.list(BatchFile, there)] == []
     everywhere = {(meta.namespace, meta.name) async for meta in kube.list_metadata(BatchJob)}
     assert {(here, "run-0"), (there, "run-x")} <= everywhere
 
@@ -277,6 +279,22 @@ async def test_an_output_that_is_not_this_jobs_is_left_alone(kube: Kube, cluster
 
     assert await kube.config_map(namespace, "mine") == {"k": b"v"}
     assert await kube.config_map(namespace, "old") == {"k": b"1"}
+
+
+async def test_an_output_can_be_checked_before_anything_is_spent(
+    connected: Connected, cluster: Cluster, namespace: str
+):
+    """A name that is free, or this job's own, is well; a stranger's is a conflict. Nothing is written."""
+    kube = connected.kube
+    mine, other = Owner("j", namespace, "u-1"), Owner("j", namespace, "u-2")
+    await kube.check_output("ConfigMap", namespace, "out", owner=mine)
+    await kube.write_output("ConfigMap", namespace, "out", {"k": b"1"}, owner=mine, retain=True)
+    connected.calls.clear()
+    await kube.check_output("ConfigMap", namespace, "out", owner=mine)
+    with pytest.raises(OutputConflict):
+        await kube.check_output("ConfigMap", namespace, "out", owner=other)
+
+    assert {verb for verb, _, _ in connected.calls} == {"get"}
 
 
 async def test_an_output_that_is_not_retained_goes_with_its_job(kube: Kube, cluster: Cluster, namespace: str):

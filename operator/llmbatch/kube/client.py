@@ -14,7 +14,7 @@ from llmbatch.api.base import Resource
 from llmbatch.api.names import API_VERSION
 from llmbatch.domain.owner import Owner
 from llmbatch.kube.errors import Expired, Gone, InvalidObject
-from llmbatch.kube.outputs import OutputKind, write_output
+from llmbatch.kube.outputs import OutputKind, check_output, write_output
 from llmbatch.kube.transport import JSON_PATCH, MERGE_PATCH, Api, Target
 
 logger = logging.getLogger(__name__)
@@ -144,6 +144,10 @@ class Kube:
         answer = await self._get(Target("v1", "secrets", namespace, name))
         return None if answer is None else _decoded(orjson.loads(answer).get("data"))
 
+    async def check_output(self, kind: OutputKind, namespace: str, name: str, *, owner: Owner) -> None:
+        """Raise OutputConflict where an object of that name exists and is not the owner's."""
+        await check_output(self.api, kind, namespace, name, owner=owner)
+
     async def write_output(
         self,
         kind: OutputKind,
@@ -216,7 +220,8 @@ class Kube:
                 resume = error.resume
                 continue
             found = orjson.loads(answer)
-            for item in found["items"]:
+            # A metadata-only list of nothing has null here (seen with kube-apiserver 1.36).
+            for item in found["items"] or ():
                 yield item
             resume = found["metadata"].get("continue", "")
             if not resume:

@@ -63,6 +63,13 @@ async def write_output(
     raise Conflict(f"{kind} {namespace}/{name} keeps changing")
 
 
+async def check_output(api: Api, kind: OutputKind, namespace: str, name: str, *, owner: Owner) -> None:
+    """Raise OutputConflict where an object of that name is not this owner's; nothing is written."""
+    existing = await _read(api, Target("v1", PLURALS[kind], namespace, name))
+    if existing is not None:
+        _refuse_foreign(kind, existing["metadata"], owner)
+
+
 async def _read(api: Api, one: Target) -> dict[str, Any] | None:
     try:
         return orjson.loads(await api.call("get", one))
@@ -93,15 +100,16 @@ def _content(kind: str, data: Mapping[str, bytes]) -> dict[str, dict[str, str]]:
     return {"data": text, "binaryData": binary}
 
 
+def _refuse_foreign(kind: str, meta: Mapping[str, Any], owner: Owner) -> None:
+    if (meta.get("labels") or {}).get(LABEL_JOB_UID) != owner.uid:
+        raise OutputConflict(f"{kind} {meta['name']} exists and is not this job's; delete it, or name another output")
+
+
 def _replacement(existing: dict[str, Any], wanted: dict[str, Any], owner: Owner) -> dict[str, Any] | None:
     """The object to put in the place of ``existing``, None where nothing would change. Raises OutputConflict."""
     meta = existing["metadata"]
-    labels = meta.get("labels") or {}
-    if labels.get(LABEL_JOB_UID) != owner.uid:
-        raise OutputConflict(
-            f"{wanted['kind']} {meta['name']} exists and is not this job's; delete it, or name another output"
-        )
-    labels = labels | wanted["metadata"]["labels"]
+    _refuse_foreign(wanted["kind"], meta, owner)
+    labels = (meta.get("labels") or {}) | wanted["metadata"]["labels"]
     references = wanted["metadata"]["ownerReferences"]
     content = {part: wanted.get(part) or {} for part in ("data", "binaryData")}
     same = all((existing.get(part) or {}) == content[part] for part in content)
