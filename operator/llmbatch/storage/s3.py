@@ -199,7 +199,9 @@ class OpenBucket:
         """The bytes from ``start`` up to ``end`` of that version; StorageError where it is another one by now."""
         with self._told():
             try:
-                options: GetOptions = {"range": (start, end), "if_match": version.tag}
+                options: GetOptions = {"range": (start, end)}
+                if version.tag:
+                    options["if_match"] = version.tag
                 content = await (await obstore.get_async(self.store, key, options=options)).bytes_async()
             except PreconditionError:
                 content = b""

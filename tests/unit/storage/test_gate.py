@@ -14,6 +14,7 @@ import pytest
 from llmbatch.storage.gate import Gate, NotAllowed, Target
 from support.stored_objects import Networks
 
+DEADLINE_SECONDS = 10
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
 
 
@@ -53,7 +54,8 @@ async def ask(gate: Gate, head: str, *, password: str | None = None, then: bytes
     if then:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(then)
-    answer = await reader.read()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        answer = await reader.read()
     writer.close()
     return answer
 
