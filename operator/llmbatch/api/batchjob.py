@@ -204,6 +204,7 @@ class Shard(Model):
     request_counts: RequestCounts | None = Field(default=None, description="How far its batch is.")
     submit_time: Time | None = Field(default=None, description="When its batch was created.")
     retry_time: Time | None = Field(default=None, description="When the next attempt may begin.")
+    unauthorized_since: Time | None = Field(default=None, description="Since when creates are refused for their key.")
     waits: int | None = Field(default=None, description="Waits for quota in a row.")
     refused_by: Annotated[list[Annotated[str, Field(max_length=320)]], Field(max_length=64)] = Field(
         default=[], description="Deployments that refused it since the last wait, as namespace/name."

@@ -1,0 +1,26 @@
+"""How long to wait before the next try."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Doubles from ``first`` up to ``most``."""
+
+    first: timedelta
+    most: timedelta
+
+    def wait(self, tries: int) -> timedelta:
+        """The wait after ``tries`` failures in a row, counted from 1."""
+        return min(self.most, self.first * 2 ** min(max(0, tries - 1), 30))
+
+
+QUOTA = Backoff(timedelta(minutes=1), timedelta(minutes=30))
+"""For a provider that has no room: it frees up in minutes to hours."""
+FAULT = Backoff(timedelta(seconds=10), timedelta(minutes=6))
+"""For a provider's faults, as batch/v1 Jobs wait."""
+UPLOAD = Backoff(timedelta(seconds=5), timedelta(minutes=10))
+"""For uploads, which cost nothing."""

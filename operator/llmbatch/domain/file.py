@@ -1,0 +1,310 @@
+"""The life of a file: what one reconcile must do next with its copies, and what its status says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from llmbatch.api.batchfile import BatchFile, BatchFileStatus, CopyState, FileDeployment, ProviderFile
+from llmbatch.api.reasons import ConditionType, Reason
+from llmbatch.domain.backoff import UPLOAD
+from llmbatch.domain.conditions import ConditionSet, holds
+from llmbatch.domain.errors import LLMBatchError
+from llmbatch.domain.lines import InputReport
+from llmbatch.domain.remote import FileState, RemoteFile
+
+LEFT_AT_LEAST = timedelta(hours=48)
+"""A copy that the provider deletes sooner is made again before a job relies on it: a batch may take 24 hours."""
+PROCESSING_CHECK = timedelta(seconds=2)
+"""How often a provider is asked whether it has processed a copy."""
+READ_AGAIN = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A deployment that the file goes to. ``unusable`` says why it cannot take it just now."""
+
+    route: str
+    model_name: str
+    max_requests: int
+    max_bytes: int
+    size: int
+    """Bytes of the file in this deployment's form."""
+    unusable: tuple[Reason, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileSeen:
+    """What is known besides the file's own record. Routes are ``namespace/name``."""
+
+    targets: Sequence[Target] = ()
+    uploading: Collection[str] = ()
+    needed: bool = False
+    """A job waits to be run on this file."""
+    in_use: Collection[str] = ()
+    """Deployments on which a batch of this file runs."""
+    suspects: Mapping[str, str] | None = None
+    """Copies that the provider no longer seems to have: route to file id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now: upload to, ask about and delete from these deployments; look again at ``until``."""
+
+    upload: tuple[str, ...] = ()
+    check: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    until: datetime | None = None
+
+
+def route_of(entry: FileDeployment) -> str:
+    """``namespace/name`` of an entry's deployment."""
+    return f"{entry.namespace}/{entry.name}"
+
+
+def plan(file: BatchFile, seen: FileSeen, now: datetime) -> Plan:
+    """What a validated file needs. Every deployment has its own entry and its own retries."""
+    entries = {route_of(entry): entry for entry in file.status.deployments}
+    targets = {target.route: target for target in seen.targets}
+    upload, check, times = [], [], list[datetime]()
+    for route, target in targets.items():
+        entry = entries.get(route)
+        if route in seen.uploading or target.unusable or _limit(file, target):
+            continue
+        if entry is None or _is_due(entry, now) or _is_lost(entry, seen, now):
+            upload.append(route)
+        elif entry.state is CopyState.PROCESSING:
+            check.append(route)
+            times.append(now + PROCESSING_CHECK)
+        elif entry.retry_time:
+            times.append(entry.retry_time)
+    drop = [route for route in entries if route not in targets and route not in seen.in_use]
+    return Plan(tuple(upload), tuple(check), tuple(drop), min(times, default=None))
+
+
+def _is_due(entry: FileDeployment, now: datetime) -> bool:
+    if entry.state in (CopyState.PENDING, CopyState.UPLOADING):
+        return True
+    return entry.state is CopyState.FAILED and (entry.retry_time is None or entry.retry_time <= now)
+
+
+def _is_lost(entry: FileDeployment, seen: FileSeen, now: datetime) -> bool:
+    if entry.state is not CopyState.PROCESSED or not entry.files:
+        return False
+    copy = entry.files[0]
+    if seen.suspects and seen.suspects.get(route_of(entry)) == copy.file_id:
+        return True
+    return seen.needed and copy.expiry_time is not None and copy.expiry_time - now < LEFT_AT_LEAST
+
+
+def _limit(file: BatchFile, target: Target) -> str | None:
+    if (file.status.requests or 0) > target.max_requests:
+        return f"{file.status.requests} requests, but it takes {target.max_requests}; divide the file"
+    if target.size > target.max_bytes:
+        return f"{target.size} bytes, but it takes {target.max_bytes}; divide the file"
+    return None
+
+
+# --- entries ------------------------------------------------------------------------------------------------------
+
+
+def uploaded(target: Target, remote: RemoteFile, requests: int, now: datetime) -> FileDeployment:
+    """The entry for a copy that a provider has taken."""
+    namespace, name = target.route.split("/", 1)
+    state = {FileState.PROCESSED: CopyState.PROCESSED, FileState.PROCESSING: CopyState.PROCESSING}.get(
+        remote.state, CopyState.FAILED
+    )
+    copy = ProviderFile(
+        shard=0,
+        file_id=remote.id,
+        state=state,
+        requests=requests,
+        bytes=remote.bytes or target.size,
+        upload_time=remote.created_at or now,
+        expiry_time=remote.expires_at,
+    )
+    entry = FileDeployment(
+        namespace=namespace, name=name, model_name=target.model_name, state=state, files=[copy]
+    )  # fmt: skip
+    if state is CopyState.FAILED:
+        return failed(target, entry, Reason.UPLOAD_FAILED, "the provider could not process the file", now)
+    return entry
+
+
+def failed(
+    target: Target, before: FileDeployment | None, reason: Reason, message: str, now: datetime, *, retry: bool = True
+) -> FileDeployment:
+    """The entry after an upload failed; it is tried again with backoff."""
+    namespace, name = target.route.split("/", 1)
+    failures = (before.failures or 0 if before else 0) + 1
+    return FileDeployment(
+        namespace=namespace,
+        name=name,
+        model_name=target.model_name,
+        state=CopyState.FAILED,
+        reason=reason.value,
+        error=message[:1024],
+        failures=failures,
+        retry_time=now + UPLOAD.wait(failures) if retry else None,
+        files=before.files if before else [],
+    )
+
+
+def entries(
+    file: BatchFile, seen: FileSeen, results: Mapping[str, FileDeployment], dropped: Collection[str]
+) -> list[FileDeployment]:
+    """The entries that status will hold."""
+    before = {route_of(entry): entry for entry in file.status.deployments}
+    made = dict[str, FileDeployment]()
+    for target in seen.targets:
+        namespace, name = target.route.split("/", 1)
+        entry = results.get(target.route) or before.get(target.route)
+        limit = _limit(file, target)
+        if limit is not None:
+            entry = _blocked(namespace, name, target, Reason.LIMIT_EXCEEDED, limit, CopyState.FAILED)
+        elif entry is None and target.unusable:
+            entry = _blocked(namespace, name, target, *target.unusable, CopyState.PENDING)
+        elif entry is None:
+            entry = FileDeployment(
+                namespace=namespace, name=name, model_name=target.model_name, state=CopyState.UPLOADING
+            )
+        made[target.route] = entry
+    for route, entry in before.items():
+        if route not in made and route not in dropped:
+            made[route] = entry
+    return list(made.values())
+
+
+def _blocked(
+    namespace: str, name: str, target: Target, reason: Reason, message: str, state: CopyState
+) -> FileDeployment:
+    return FileDeployment(
+        namespace=namespace,
+        name=name,
+        model_name=target.model_name,
+        state=state,
+        reason=reason.value,
+        error=message[:1024],
+    )
+
+
+# --- status -------------------------------------------------------------------------------------------------------
+
+
+def _conditions(file: BatchFile, now: datetime) -> ConditionSet:
+    return ConditionSet(file.status.conditions, generation=file.metadata.generation, now=now)
+
+
+def is_validated(file: BatchFile) -> bool:
+    """Whether the content was read and bound."""
+    return file.status.sha256 is not None
+
+
+def is_valid(file: BatchFile) -> bool:
+    """Whether the content may be uploaded."""
+    return is_validated(file) and holds(file.status.conditions, ConditionType.VALIDATED)
+
+
+def with_report(file: BatchFile, report: InputReport) -> BatchFile:
+    """The file with what its validation found."""
+    status = file.status.model_copy(
+        update={
+            "requests": report.requests,
+            "bytes": report.bytes,
+            "sha256": report.sha256,
+            "estimated_input_tokens": report.estimated_input_tokens,
+            "endpoint": report.endpoint,
+            "errors": list(report.errors),
+        }
+    )
+    return file.model_copy(update={"status": status})
+
+
+def invalid(file: BatchFile, report: InputReport, now: datetime) -> BatchFileStatus:
+    """The status of a file that was refused."""
+    first = report.errors[0]
+    where = f"line {first.line}: " if first.line is not None else ""
+    more = f" (and {report.error_count - 1} more, see status.errors)" if report.error_count > 1 else ""
+    message = f"{where}{first.message}{more}; mend it under a new name"
+    conditions = (
+        _conditions(file, now)
+        .set(ConditionType.VALIDATED, False, Reason.INVALID_INPUT, message)
+        .set(ConditionType.READY, False, Reason.INVALID_INPUT, message)
+        .set(ConditionType.STALLED, True, Reason.INVALID_INPUT, message)
+    )
+    return with_report(file, report).status.model_copy(
+        update={"conditions": conditions.list(), "observed_generation": file.metadata.generation}
+    )
+
+
+def unread(file: BatchFile, error: LLMBatchError, now: datetime) -> BatchFileStatus:
+    """The status of a file whose source could not be read; it is read again."""
+    conditions = (
+        _conditions(file, now)
+        .set(ConditionType.VALIDATED, None, error.reason, error.message)
+        .set(ConditionType.READY, False, error.reason, error.message)
+        .set(ConditionType.RECONCILING, True, error.reason, error.message)
+    )
+    return file.status.model_copy(
+        update={"conditions": conditions.list(), "observed_generation": file.metadata.generation}
+    )
+
+
+def changed(file: BatchFile, now: datetime) -> BatchFileStatus:
+    """The status of a file whose source holds other content than was validated; copies that exist stay good."""
+    message = "the source changed after it was validated; put it back, or give new content a new BatchFile"
+    ready = any(entry.state is CopyState.PROCESSED for entry in file.status.deployments)
+    conditions = (
+        _conditions(file, now)
+        .set(ConditionType.VALIDATED, True, Reason.VALID, f"{file.status.requests} requests")
+        .set(ConditionType.READY, ready, Reason.UPLOADED if ready else Reason.SOURCE_CHANGED, message)
+        .set(ConditionType.UPLOADED, False, Reason.SOURCE_CHANGED, message)
+        .set(ConditionType.STALLED, True, Reason.SOURCE_CHANGED, message)
+    )
+    return file.status.model_copy(
+        update={"conditions": conditions.list(), "observed_generation": file.metadata.generation}
+    )
+
+
+def summary(file: BatchFile, made: Sequence[FileDeployment], now: datetime) -> BatchFileStatus:
+    """The status of a valid file with these copies."""
+    good = [entry for entry in made if entry.state is CopyState.PROCESSED]
+    bad = [entry for entry in made if entry.state is not CopyState.PROCESSED]
+    conditions = _conditions(file, now).set(
+        ConditionType.VALIDATED, True, Reason.VALID, f"{file.status.requests} requests"
+    )
+    uploaded_to = f"{len(good)} of {len(made)} deployments hold the file"
+    why = "; ".join(f"{route_of(entry)}: {entry.error or entry.state.value}" for entry in bad[:3])
+    if not made:
+        models = ", ".join(file.spec.target_model_names)
+        message = f"waits for a ModelDeployment with modelName {models} that admits this namespace; create one"
+        reason = Reason.DEPLOYMENT_NOT_FOUND
+    else:
+        message = f"{uploaded_to}; {why}" if bad else uploaded_to
+        reason = Reason(bad[0].reason) if bad and bad[0].reason else Reason.UPLOADING
+    conditions.set(ConditionType.READY, bool(good), Reason.UPLOADED if good else reason, message)
+    everywhere = bool(good) and not bad
+    conditions.set(ConditionType.UPLOADED, everywhere, Reason.UPLOADED if everywhere else reason, message)
+    if not good:
+        conditions.set(ConditionType.RECONCILING, True, reason, message)
+    return file.status.model_copy(
+        update={
+            "conditions": conditions.list(),
+            "observed_generation": file.metadata.generation,
+            "deployments": list(made),
+        }
+    )
+
+
+def held(file: BatchFile, jobs: Sequence[str], now: datetime) -> BatchFileStatus:
+    """The status of a file whose deletion waits for jobs."""
+    names = ", ".join(jobs[:5]) + (f" and {len(jobs) - 5} more" if len(jobs) > 5 else "")
+    message = f"deletion waits for unfinished jobs: {names}; delete or cancel them"
+    conditions = _conditions(file, now)
+    for found in file.status.conditions:
+        if found.type not in (ConditionType.RECONCILING, ConditionType.STALLED):
+            status = {"True": True, "False": False}.get(found.status)
+            conditions.set(ConditionType(found.type), status, Reason(found.reason), found.message)
+    conditions.set(ConditionType.RECONCILING, True, Reason.DELETION_WAITS, message)
+    return file.status.model_copy(update={"conditions": conditions.list()})
