@@ -1,0 +1,341 @@
+"""What the operator remembers of the three kinds: small projections, and who must be woken by whose change.
+
+Everything here can be had again from the API server; nothing is kept that a restart would miss.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Set
+from dataclasses import dataclass
+from typing import Any
+
+from llmbatch.api import BatchFile, BatchJob, ModelDeployment
+from llmbatch.api.base import Resource
+from llmbatch.api.batchfile import CopyState
+from llmbatch.api.batchjob import Phase
+from llmbatch.api.reasons import ConditionType
+from llmbatch.domain.conditions import holds
+from llmbatch.domain.trace import Trace
+from llmbatch.engine.queue import Key
+
+WOKEN_BY_HEADROOM = 4
+"""Waiting jobs that are woken when a batch ends: one takes its place, the others only if there is room for more."""
+
+
+def key_of(resource: Resource) -> Key:
+    """The queue's key of a resource."""
+    return Key(resource.KIND, resource.metadata.namespace, resource.metadata.name)
+
+
+def route_of(deployment: ModelDeployment) -> str:
+    """``namespace/name``, as it stands in annotations."""
+    return f"{deployment.metadata.namespace}/{deployment.metadata.name}"
+
+
+def deployment_key(route: str) -> Key:
+    """The key of the deployment that a route names."""
+    namespace, name = route.split("/", 1)
+    return Key(ModelDeployment.KIND, namespace, name)
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job, as far as others need to know it."""
+
+    uid: str
+    file: Key
+    model: str | None
+    phase: Phase
+    deleting: bool
+    suspended: bool
+    route: str | None
+    batch_id: str | None
+    tokens: int = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.phase.finished
+
+    @property
+    def holds_room(self) -> bool:
+        """Whether it takes up headroom on its deployment."""
+        return not self.finished and self.route is not None
+
+
+@dataclass(frozen=True, slots=True)
+class FileView:
+    """A file, as far as others need to know it."""
+
+    uid: str
+    models: tuple[str, ...]
+    valid: bool | None
+    deleting: bool
+    copies: tuple[tuple[str, str | None], ...]
+    """Route and file id; the id only where it is processed."""
+    tokens: int
+
+    def routes(self) -> Iterator[str]:
+        """Deployments with a copy or an entry for one."""
+        return (route for route, _ in self.copies)
+
+
+class Index:
+    """All resources of the three kinds that exist, with the newest version seen of each."""
+
+    def __init__(self) -> None:
+        self.deployments: dict[Key, ModelDeployment] = {}
+        self.files: dict[Key, FileView] = {}
+        self.jobs: dict[Key, JobView] = {}
+        self.phases: Counter[Phase] = Counter()
+        self._versions: dict[Key, int] = {}
+        self._live: dict[str, Key] = {}
+        self._jobs_of_file: defaultdict[Key, dict[Key, None]] = defaultdict(dict)
+        self._jobs_on_route: defaultdict[str, dict[Key, None]] = defaultdict(dict)
+        self._files_on_route: defaultdict[str, dict[Key, None]] = defaultdict(dict)
+        self._files_of_model: defaultdict[str, dict[Key, None]] = defaultdict(dict)
+        self._waiting: defaultdict[str, dict[Key, None]] = defaultdict(dict)
+        self._tokens_on_route: Counter[str] = Counter()
+        self._reserved: dict[Key, tuple[str, int]] = {}
+        self.suspects: dict[tuple[Key, str], str] = {}
+        """Copies that a provider no longer seems to have: (file, route) to file id."""
+
+    # --- keeping it right -------------------------------------------------------------------------------------
+
+    def put(self, resource: Resource) -> set[Key]:
+        """Take in a version of a resource; answers whom its change concerns. Older versions are passed over."""
+        key, version = key_of(resource), _version(resource)
+        if version < self._versions.get(key, -1):
+            return set()
+        self._versions[key] = version
+        match resource:
+            case ModelDeployment():
+                return self._put_deployment(key, resource)
+            case BatchFile():
+                return self._put_file(key, resource)
+            case BatchJob():
+                return self._put_job(key, resource)
+        raise TypeError(resource.KIND)
+
+    def remove(self, key: Key) -> set[Key]:
+        """Forget a resource that is gone; answers whom that concerns."""
+        self._versions.pop(key, None)
+        if (job := self.jobs.pop(key, None)) is not None:
+            self._unlink_job(key, job)
+            self._release(key)
+            return self._concerned_by_end(key, job)
+        if (file := self.files.pop(key, None)) is not None:
+            self._unlink_file(key, file)
+            return {*self._jobs_of_file.get(key, ()), *map(deployment_key, file.routes())}
+        if (deployment := self.deployments.pop(key, None)) is not None:
+            return self._concerned_by_deployment(deployment)
+        return set()
+
+    def version_of(self, key: Key) -> str:
+        """The newest resourceVersion seen of a resource; empty where it is not known."""
+        version = self._versions.get(key)
+        return "" if version is None else str(version)
+
+    def keys(self) -> Set[Key]:
+        """All resources that are known."""
+        return self._versions.keys()
+
+    def _put_deployment(self, key: Key, deployment: ModelDeployment) -> set[Key]:
+        before = self.deployments.get(key)
+        self.deployments[key] = deployment
+        if before is not None and _routing_facts(before) == _routing_facts(deployment):
+            return set()
+        woken = self._concerned_by_deployment(deployment)
+        if before is not None and before.spec.model_name != deployment.spec.model_name:
+            woken |= self._concerned_by_deployment(before)
+        return woken
+
+    def _concerned_by_deployment(self, deployment: ModelDeployment) -> set[Key]:
+        model = deployment.spec.model_name
+        return {
+            *self._files_of_model.get(model, ()),
+            *self._files_on_route.get(route_of(deployment), ()),
+            *self._waiting.get(model, ()),
+        }
+
+    def _put_file(self, key: Key, file: BatchFile) -> set[Key]:
+        before, after = self.files.get(key), _file_view(file)
+        if before == after:
+            return set()
+        if before is not None:
+            self._unlink_file(key, before)
+        self.files[key] = after
+        for model in after.models:
+            self._files_of_model[model][key] = None
+        for route in after.routes():
+            self._files_on_route[route][key] = None
+        woken = {job for job in self._jobs_of_file.get(key, ()) if not self.jobs[job].finished}
+        if before is not None:
+            gone = set(before.routes()) - set(after.routes())
+            woken |= set(map(deployment_key, gone))
+        return woken
+
+    def _unlink_file(self, key: Key, file: FileView) -> None:
+        for model in file.models:
+            _drop(self._files_of_model, model, key)
+        for route in file.routes():
+            _drop(self._files_on_route, route, key)
+        for suspect in [suspect for suspect in self.suspects if suspect[0] == key]:
+            if self.suspects[suspect] not in [file_id for _, file_id in file.copies]:
+                del self.suspects[suspect]
+
+    def _put_job(self, key: Key, job: BatchJob) -> set[Key]:
+        before, after = self.jobs.get(key), self._job_view(job)
+        if before == after:
+            return set()
+        if before is not None:
+            self._unlink_job(key, before)
+        self.jobs[key] = after
+        self.phases[after.phase] += 1
+        self._live[after.uid] = key
+        self._jobs_of_file[after.file][key] = None
+        if after.route is not None:
+            self._release(key)
+        if after.holds_room:
+            self._jobs_on_route[after.route or ""][key] = None
+            self._tokens_on_route[after.route or ""] += after.tokens
+        elif not after.finished and not after.suspended:
+            self._waiting[after.model or ""][key] = None
+        if before is None or (before.finished, before.deleting, before.route) == (
+            after.finished,
+            after.deleting,
+            after.route,
+        ):
+            return set()
+        return self._concerned_by_end(key, before)
+
+    def _job_view(self, job: BatchJob) -> JobView:
+        meta, status = job.metadata, job.status
+        file = Key(BatchFile.KIND, meta.namespace, job.spec.input_file_ref.name)
+        known = self.files.get(file)
+        record = Trace.read(meta.annotations, 0, created=meta.creation_timestamp)
+        model = job.spec.target_model_name or status.model_name
+        before = self.jobs.get(key_of(job))
+        return JobView(
+            uid=meta.uid,
+            file=file,
+            model=model or (known.models[0] if known and known.models else None),
+            phase=status.phase,
+            deleting=meta.deletion_timestamp is not None,
+            suspended=job.spec.suspend,
+            route=record.deployment,
+            batch_id=record.batch_id,
+            tokens=before.tokens if before and before.tokens else known.tokens if known else 0,
+        )
+
+    def _unlink_job(self, key: Key, job: JobView) -> None:
+        self.phases[job.phase] -= 1
+        if self._live.get(job.uid) == key:
+            del self._live[job.uid]
+        _drop(self._jobs_of_file, job.file, key)
+        _drop(self._waiting, job.model or "", key)
+        if job.holds_room:
+            _drop(self._jobs_on_route, job.route or "", key)
+            self._tokens_on_route[job.route or ""] -= job.tokens
+
+    def _concerned_by_end(self, key: Key, job: JobView) -> set[Key]:
+        woken: set[Key] = set()
+        if job.route is not None:
+            woken.add(deployment_key(job.route))
+            waiting = iter(self._waiting.get(job.model or "", ()))
+            woken |= {other for other, _ in zip(waiting, range(WOKEN_BY_HEADROOM), strict=False) if other != key}
+        file = self.files.get(job.file)
+        if file is not None and file.deleting:
+            woken.add(job.file)
+        return woken
+
+    # --- headroom ---------------------------------------------------------------------------------------------
+
+    def reserve(self, key: Key, route: str, tokens: int) -> None:
+        """Take up headroom for a job whose route is being written."""
+        self._release(key)
+        self._reserved[key] = (route, tokens)
+
+    def release(self, key: Key) -> None:
+        """Give back what was reserved."""
+        self._release(key)
+
+    def _release(self, key: Key) -> None:
+        self._reserved.pop(key, None)
+
+    def load(self, route: str) -> tuple[int, int]:
+        """Unfinished batches on a deployment, and their estimated input tokens, reservations included."""
+        reserved = [tokens for other, tokens in self._reserved.values() if other == route]
+        active = len(self._jobs_on_route.get(route, ())) + len(reserved)
+        return active, self._tokens_on_route[route] + sum(reserved)
+
+    # --- questions --------------------------------------------------------------------------------------------
+
+    def is_live(self, job_uid: str) -> bool:
+        """Whether a job of this UID exists."""
+        return job_uid in self._live
+
+    def deployments_of(self, models: Collection[str]) -> list[ModelDeployment]:
+        """All deployments of some models, by name."""
+        found = [deployment for deployment in self.deployments.values() if deployment.spec.model_name in models]
+        return sorted(found, key=route_of)
+
+    def running_on(self, route: str) -> list[tuple[Key, JobView]]:
+        """Unfinished jobs that are routed to a deployment."""
+        return [(key, self.jobs[key]) for key in self._jobs_on_route.get(route, ())]
+
+    def unfinished_jobs_of(self, file: Key) -> list[tuple[Key, JobView]]:
+        """Jobs that still need a file."""
+        jobs = ((key, self.jobs[key]) for key in self._jobs_of_file.get(file, ()))
+        return [(key, job) for key, job in jobs if not job.finished]
+
+    def files_on(self, route: str) -> list[Key]:
+        """Files with a copy on a deployment."""
+        return list(self._files_on_route.get(route, ()))
+
+    def depends_on(self, deployment: ModelDeployment) -> bool:
+        """Whether anything would notice if the deployment were not reachable."""
+        route = route_of(deployment)
+        return bool(
+            self._jobs_on_route.get(route)
+            or self._waiting.get(deployment.spec.model_name)
+            or any(self.unfinished_jobs_of(file) for file in self._files_on_route.get(route, ()))
+        )
+
+
+def _routing_facts(deployment: ModelDeployment) -> tuple[object, ...]:
+    ready = holds(deployment.status.conditions, ConditionType.READY)
+    return (deployment.spec, ready, deployment.metadata.deletion_timestamp is not None)
+
+
+def _file_view(file: BatchFile) -> FileView:
+    status = file.status
+    validated = next((found for found in status.conditions if found.type == ConditionType.VALIDATED), None)
+    return FileView(
+        uid=file.metadata.uid,
+        models=tuple(file.spec.target_model_names),
+        valid=None if validated is None or validated.status == "Unknown" else validated.status == "True",
+        deleting=file.metadata.deletion_timestamp is not None,
+        copies=tuple(
+            (
+                f"{entry.namespace}/{entry.name}",
+                entry.files[0].file_id if entry.state is CopyState.PROCESSED and entry.files else None,
+            )
+            for entry in status.deployments
+        ),
+        tokens=status.estimated_input_tokens or 0,
+    )
+
+
+def _version(resource: Resource) -> int:
+    # Documented as comparable integers for resources stored in etcd since Kubernetes 1.35, and true long before.
+    text = resource.metadata.resource_version
+    return int(text) if text.isdecimal() else 0
+
+
+def _drop(table: defaultdict[Any, dict[Key, None]], outer: object, key: Key) -> None:
+    if (inner := table.get(outer)) is not None:
+        inner.pop(key, None)
+        if not inner:
+            del table[outer]

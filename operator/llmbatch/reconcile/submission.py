@@ -1,0 +1,344 @@
+"""Exactly once: recording a create before the provider is asked, making it, and finding it when the answer was lost.
+
+1. One patch with the resourceVersion sets the route and ``create-pending`` and removes ``batch-id``.
+2. The job is read again, and the batch is created with its tag, with no retry below.
+3. One patch sets ``batch-id`` and removes ``create-pending``.
+
+A process that finds a pending create that it did not record itself never creates at once: the batch is looked for by
+its tag, and made only when it is surely absent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from llmbatch.api import BatchJob, ModelDeployment, names
+from llmbatch.api.batchjob import Phase
+from llmbatch.api.reasons import Reason
+from llmbatch.domain import jobstatus
+from llmbatch.domain.errors import (
+    LLMBatchError,
+    NotFound,
+    ProviderError,
+    QuotaExceeded,
+    RateLimited,
+    Refused,
+    Unauthorized,
+)
+from llmbatch.domain.file import LEFT_AT_LEAST
+from llmbatch.domain.job import shards, trace
+from llmbatch.domain.remote import RemoteBatch, Tag
+from llmbatch.domain.routing import WeightedChoice
+from llmbatch.domain.steps import Adopt, Begin, Create, Finish, LookFor, Lookup, Problem, Renew, Repair, Withdraw
+from llmbatch.domain.trace import Pending, Trace
+from llmbatch.engine.clock import Clock
+from llmbatch.engine.queue import Key
+from llmbatch.kube.client import Kube
+from llmbatch.kube.errors import Conflict
+from llmbatch.reconcile.accounts import Accounts
+from llmbatch.reconcile.index import Index, deployment_key
+from llmbatch.reconcile.jobrun import JobRun, tag_of
+from llmbatch.reconcile.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+FRESH_COPY = timedelta(seconds=30)
+"""A copy that was uploaded this recently need not be asked about before it is used."""
+RECORD_TRIES = 20
+UNAUTHORIZED_RETRY = timedelta(seconds=30)
+
+
+class Superseded(Exception):
+    """The job changed under way: this reconcile ends, the next one decides anew."""
+
+
+@dataclass
+class Doubt:
+    """A pending create whose outcome is not known. Times are monotonic."""
+
+    first_seen: float
+    listings: list[float] = field(default_factory=list)
+    """When the complete listings without the batch began."""
+
+
+class Submission:
+    """Carries out the steps around a batch's creation."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        writer: Writer,
+        accounts: Accounts,
+        index: Index,
+        clock: Clock,
+        *,
+        cluster: str,
+        certainty: timedelta,
+        again: timedelta,
+        wake: Callable[[Key], None],
+    ) -> None:
+        self._kube = kube
+        self._writer = writer
+        self._accounts = accounts
+        self._index = index
+        self._clock = clock
+        self._cluster = cluster
+        self._certainty = certainty.total_seconds()
+        self._again = again
+        self._wake = wake
+        self._choice = WeightedChoice()
+        self._fresh: set[tuple[str, int, Pending]] = set()
+        self._doubts: dict[tuple[str, int, int], Doubt] = {}
+
+    def is_fresh(self, job: BatchJob, shard: int) -> bool:
+        """Whether this process recorded the pending create and has not sent it."""
+        pending = trace(job, shard).pending
+        return pending is not None and (job.metadata.uid, shard, pending) in self._fresh
+
+    def forget(self, uid: str) -> None:
+        """The job is gone."""
+        self._fresh = {fresh for fresh in self._fresh if fresh[0] != uid}
+        self._doubts = {key: doubt for key, doubt in self._doubts.items() if key[0] != uid}
+
+    async def begin(self, run: JobRun, step: Begin) -> None:
+        """Choose, take up headroom, and record the create."""
+        assert run.observed.file is not None
+        model = run.job.status.model_name or ""
+        # No await between the choice and the reservation: two workers must not fill the same headroom.
+        chosen = self._choice.choose(model, step.candidates)
+        self._index.reserve(run.key, chosen.deployment, run.observed.file.tokens)
+        pending = Pending(step.attempt, chosen.deployment, self._now(), chosen.file_id)
+        try:
+            await self._record(run, step.shard, Trace().begun(pending))
+        except BaseException:
+            self._index.release(run.key)
+            raise
+        self._fresh.add((run.job.metadata.uid, step.shard, pending))
+        run.see(step.shard, fresh=True, lookup=None)
+
+    async def renew(self, run: JobRun, step: Renew) -> None:
+        """Record a create again whose batch is surely absent, so that only one process can make it."""
+        pending = Pending(step.pending.attempt, step.pending.deployment, self._now(), step.pending.input_file_id)
+        await self._record(run, step.shard, Trace().begun(pending))
+        self._doubts.pop(_doubt(run.job, step.shard, pending), None)
+        self._fresh.add((run.job.metadata.uid, step.shard, pending))
+        run.see(step.shard, fresh=True, lookup=None)
+
+    async def withdraw(self, run: JobRun, step: Withdraw) -> None:
+        """Take back a create that had no effect, or an id that is not ours."""
+        pending = trace(run.job, step.shard).pending
+        await self._record(run, step.shard, Trace())
+        self._settle(run.job, step.shard, pending)
+        run.forget(step.shard)
+
+    async def repair(self, run: JobRun, step: Repair) -> None:
+        """Put back what the job's metadata must hold."""
+        await self._record(run, step.shard, step.trace)
+        logger.warning("finalizer or annotations put back", extra={"fields": run.key._asdict()})
+
+    async def create(self, run: JobRun, step: Create) -> Finish | None:
+        """Create the batch; answers how the job ends where the provider will never take it."""
+        stored = await self._kube.get(BatchJob, run.key.namespace, run.key.name)
+        if stored is None or stored.metadata.uid != run.job.metadata.uid:
+            raise Superseded
+        run.stored(stored)
+        if trace(stored, step.shard).pending != step.pending:
+            raise Superseded
+        if stored.metadata.deletion_timestamp or stored.spec.cancel or stored.spec.suspend:
+            return None if self.is_fresh(stored, step.shard) else _superseded()
+        deployment = self._index.deployments.get(deployment_key(step.pending.deployment))
+        file_id = step.pending.input_file_id
+        if deployment is None or file_id is None:
+            await self.withdraw(run, Withdraw(step.shard))
+            return None
+        fresh = (run.job.metadata.uid, step.shard, step.pending)
+        try:
+            if not await self._copy_is_there(run, deployment, file_id):
+                await self._lost_input(run, step)
+                return None
+        except LLMBatchError as error:
+            return await self._not_created(run, step, error)
+        # From here on the provider may know of the batch, whatever happens to this process.
+        self._fresh.discard(fresh)
+        run.see(step.shard, fresh=False)
+        try:
+            batch = await self._accounts.call(
+                deployment,
+                lambda provider: provider.create_batch(
+                    input_file_id=file_id,
+                    endpoint=run.job.spec.endpoint or run.observed.file.endpoint or "",  # type: ignore[union-attr]
+                    completion_window=run.job.spec.completion_window,
+                    metadata=self._metadata(run.job, step),
+                ),
+            )
+        except LLMBatchError as error:
+            if isinstance(error, ProviderError) and not error.certain:
+                self._doubt_of(run.job, step.shard, step.pending)
+                message = f"the create on {step.pending.deployment} was not answered ({error.message})"
+                logger.warning("%s", message, extra={"fields": run.key._asdict()})
+                run.see(step.shard, lookup=Lookup(until=self._now() + self._again))
+                return None
+            return await self._not_created(run, step, error)
+        await self.adopt(run, Adopt(step.shard, step.pending.deployment, batch))
+        return None
+
+    async def look_for(self, run: JobRun, step: LookFor) -> None:
+        """Look for the batch of a create whose answer was lost."""
+        pending = step.pending
+        deployment = self._index.deployments.get(deployment_key(pending.deployment)) if pending.deployment else None
+        if deployment is None:
+            message = f"ModelDeployment {pending.deployment or '(none)'} is gone; its account may hold the job's batch"
+            run.see(step.shard, problem=Problem(Reason.DEPLOYMENT_NOT_FOUND, message))
+            return
+        doubt = self._doubt_of(run.job, step.shard, pending)
+        tag = tag_of(run.job, self._cluster, step.shard, pending.attempt)
+        # The first listing may begin at once. The second must begin when no create can still be under way.
+        wanted = doubt.first_seen + (self._certainty if doubt.listings else 0.0)
+        deleting = run.job.metadata.deletion_timestamp is not None
+        try:
+            answer = await self._accounts.seek(
+                deployment, tag, not_before=min(wanted, self._clock.monotonic()), cleaning_up=deleting
+            )
+        except LLMBatchError as error:
+            run.see(step.shard, problem=Problem(error.reason, error.message))
+            return
+        again = self._now() + self._again
+        if answer is None:
+            run.see(step.shard, lookup=Lookup(until=again))
+            return
+        found, began = answer
+        if ours := _ours(found, tag, pending):
+            run.see(step.shard, lookup=Lookup(found=ours))
+            return
+        if began not in doubt.listings:
+            doubt.listings.append(began)
+        absent = len(doubt.listings) >= 2 and began >= doubt.first_seen + self._certainty
+        run.see(step.shard, lookup=Lookup(absent=absent, until=None if absent else again))
+
+    async def adopt(self, run: JobRun, step: Adopt) -> None:
+        """Record the batch: from here on it is never made again."""
+        uid, pending = run.job.metadata.uid, trace(run.job, step.shard).pending
+        for _ in range(RECORD_TRIES):
+            try:
+                await self._record(run, step.shard, Trace(deployment=step.deployment, batch_id=step.batch.id))
+                break
+            except Conflict:
+                # Somebody annotated the job meanwhile; the batch exists all the same.
+                stored = await self._kube.get(BatchJob, run.key.namespace, run.key.name)
+                if stored is None or stored.metadata.uid != uid:
+                    raise Superseded from None
+                run.stored(stored)
+        else:
+            raise Superseded
+        self._settle(run.job, step.shard, pending)
+        tag = Tag.of(step.batch.metadata)
+        attempt = pending.attempt if pending else tag.attempt if tag and tag.uid == uid else 1
+        run.job = jobstatus.submitted(run.job, step.shard, step.deployment, step.batch, self._now(), attempt=attempt)
+        self._accounts.learn(step.deployment, step.batch)
+        self._accounts.follow(step.deployment)
+        run.see(step.shard, fresh=False, lookup=None, orphan=None, batch=step.batch, ours=True, unknown=False)
+        run.submitted_now.append(step.shard)
+
+    # --- how --------------------------------------------------------------------------------------------------
+
+    async def _record(self, run: JobRun, shard: int, record: Trace) -> None:
+        """One patch with the resourceVersion; raises Conflict where the job is not as it was read."""
+        finalizers = run.job.metadata.finalizers
+        has_record = record.pending is not None or record.batch_id is not None
+        if has_record and names.FINALIZER not in finalizers and run.job.metadata.deletion_timestamp is None:
+            finalizers = [*finalizers, names.FINALIZER]
+        run.stored(await self._writer.metadata(run.job, annotations=record.annotations(shard), finalizers=finalizers))
+
+    async def _copy_is_there(self, run: JobRun, deployment: ModelDeployment, file_id: str) -> bool:
+        """Whether the provider still has the input for long enough: some accept a create without it, and fail later."""
+        uploaded = run.uploads.get(file_id)
+        if uploaded is not None and self._now() - uploaded < FRESH_COPY:
+            return True
+        try:
+            copy = await self._accounts.call(deployment, lambda provider: provider.get_file(file_id))
+        except NotFound:
+            return False
+        return copy.expires_at is None or copy.expires_at - self._now() >= LEFT_AT_LEAST
+
+    async def _lost_input(self, run: JobRun, step: Create) -> None:
+        file = self._index.jobs[run.key].file
+        self._index.suspects[(file, step.pending.deployment)] = step.pending.input_file_id or ""
+        logger.warning(
+            "the copy of %s on %s is gone or about to expire; it is uploaded again", file, step.pending.deployment
+        )
+        await self.withdraw(run, Withdraw(step.shard))
+        self._wake(file)
+        run.without_copy(step.pending.deployment)
+
+    async def _not_created(self, run: JobRun, step: Create, error: LLMBatchError) -> Finish | None:
+        """The provider surely made nothing: take the record back, and decide whether and where to try again."""
+        now, route = self._now(), step.pending.deployment
+        await self.withdraw(run, Withdraw(step.shard))
+        if isinstance(error, NotFound) or (isinstance(error, Refused) and error.code in _LOST):
+            file = self._index.jobs[run.key].file
+            self._index.suspects[(file, route)] = step.pending.input_file_id or ""
+            self._wake(file)
+            run.without_copy(route)
+        job = jobstatus.record_attempt(run.job, step.shard, route, error.reason, error.message, now)
+        shard = shards(job)[step.shard]
+        changes: dict[str, object] = {"attempt": shard.attempt + 1}
+        match error:
+            case Refused():
+                run.job = job
+                return Finish(
+                    Phase.FAILED,
+                    Reason.BATCH_REFUSED,
+                    f"{route} refused the batch: {error.message}; mend it in a new job",
+                )
+            case Unauthorized():
+                changes["unauthorized_since"] = shard.unauthorized_since or now
+                changes["refused_by"] = [*shard.refused_by, route][-64:]
+            case RateLimited() | QuotaExceeded():
+                changes["refused_by"] = [*shard.refused_by, route][-64:]
+                run.retry_after = error.retry_after
+            case _:
+                changes["refused_by"] = [*shard.refused_by, route][-64:]
+        run.job = jobstatus.with_shard(job, step.shard, **changes)
+        return None
+
+    def _metadata(self, job: BatchJob, step: Create) -> dict[str, str]:
+        tag = tag_of(job, self._cluster, step.shard, step.pending.attempt)
+        return {**job.spec.metadata, **tag.metadata()}
+
+    def _doubt_of(self, job: BatchJob, shard: int, pending: Pending) -> Doubt:
+        return self._doubts.setdefault(_doubt(job, shard, pending), Doubt(self._clock.monotonic()))
+
+    def _settle(self, job: BatchJob, shard: int, pending: Pending | None) -> None:
+        if pending is None:
+            return
+        self._fresh.discard((job.metadata.uid, shard, pending))
+        self._doubts.pop(_doubt(job, shard, pending), None)
+        tag = tag_of(job, self._cluster, shard, pending.attempt)
+        self._accounts.stop_seeking(pending.deployment, tag)
+
+    def _now(self) -> datetime:
+        return self._clock.now().replace(microsecond=0)
+
+
+_LOST = frozenset({"file_not_found", "input_file_not_found"})
+
+
+def _superseded() -> None:
+    raise Superseded
+
+
+def _doubt(job: BatchJob, shard: int, pending: Pending) -> tuple[str, int, int]:
+    return (job.metadata.uid, shard, pending.attempt)
+
+
+def _ours(found: list[RemoteBatch], tag: Tag, pending: Pending) -> RemoteBatch | None:
+    """The batch of this very attempt: our tag and our input file; the oldest, if there are several."""
+    matching = [
+        batch
+        for batch in found
+        if Tag.of(batch.metadata) == tag and pending.input_file_id in (None, batch.input_file_id)
+    ]
+    return min(matching, key=lambda batch: (batch.created_at, batch.id), default=None)

@@ -1,0 +1,95 @@
+"""What happened to jobs, told once each: a log record, an Event and metrics."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Protocol
+
+from llmbatch.api import BatchJob
+from llmbatch.api.batchjob import Phase, Usage
+from llmbatch.domain.job import shards
+from llmbatch.domain.steps import Close, Finish
+from llmbatch.kube.events import Events
+
+logger = logging.getLogger("llmbatch.jobs")
+
+
+class JobMetrics(Protocol):
+    """Counts what jobs did."""
+
+    def finished(self, model: str, result: str) -> None:
+        """One more job of a model ended so."""
+        ...
+
+    def collected(self, model: str, deployment: str, tokens: Mapping[str, int], cost: Decimal | None) -> None:
+        """Tokens by type, and USD where the price is known."""
+        ...
+
+
+class JobTelling:
+    """Tells of jobs; neither prompts nor completions are anywhere in it."""
+
+    def __init__(self, events: Events, metrics: JobMetrics) -> None:
+        self._events = events
+        self._metrics = metrics
+
+    async def submitted(self, job: BatchJob, shard: int) -> None:
+        """A batch was created or adopted."""
+        part = shards(job)[shard]
+        logger.info("batch created", extra={"fields": _fields(job, shard, attempt=part.attempt)})
+        message = f"batch {part.batch_id} on {_route(job, shard)}, attempt {part.attempt}"
+        await self._events.record(job, "Normal", "BatchCreated", message)
+
+    async def finished(self, job: BatchJob, step: Finish) -> None:
+        """The job ended."""
+        status = job.status
+        usage = status.usage.wire() if status.usage else {}
+        amount = status.cost.amount if status.cost else None
+        model = status.model_name or ""
+        self._metrics.finished(model, step.reason.value)
+        if status.usage:
+            self._metrics.collected(model, _route(job, 0), _by_type(status.usage), Decimal(amount) if amount else None)
+        fields = _fields(
+            job, 0, phase=step.phase.value, reason=step.reason.value, progress=status.progress, cost_usd=amount, **usage
+        )
+        logger.info("batch finished" if status.batch_id else "job finished", extra={"fields": fields})
+        spent = f", {usage.get('totalTokens', 0)} tokens, {_cost(amount)}" if status.usage else ""
+        kind = "Normal" if step.phase in (Phase.SUCCEEDED, Phase.CANCELLED) else "Warning"
+        await self._events.record(job, kind, step.reason.value, f"{step.message}{spent}")
+
+    async def closed(self, job: BatchJob, step: Close) -> None:
+        """An attempt failed and another one follows."""
+        fields = _fields(job, step.shard, result=step.result.value, reason=step.message)
+        logger.warning("attempt failed", extra={"fields": fields})
+        await self._events.record(job, "Warning", "AttemptFailed", step.message)
+
+
+def _by_type(usage: Usage) -> dict[str, int]:
+    return {
+        "input": usage.input_tokens,
+        "cached": usage.cached_input_tokens,
+        "output": usage.output_tokens,
+        "reasoning": usage.reasoning_tokens,
+    }
+
+
+def _cost(amount: str | None) -> str:
+    return f"{amount} USD" if amount else "cost unknown"
+
+
+def _route(job: BatchJob, shard: int) -> str:
+    deployment = shards(job)[shard].deployment
+    return f"{deployment.namespace}/{deployment.name}" if deployment else ""
+
+
+def _fields(job: BatchJob, shard: int, **more: object) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "namespace": job.metadata.namespace,
+        "name": job.metadata.name,
+        "deployment": _route(job, shard) or None,
+        "batch_id": shards(job)[shard].batch_id,
+        **more,
+    }
+    return {key: value for key, value in fields.items() if value is not None}

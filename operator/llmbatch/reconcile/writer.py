@@ -1,0 +1,53 @@
+"""Writing a resource: the index learns of it at once, and whoever it concerns is woken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from llmbatch.api.base import Resource
+from llmbatch.engine.queue import WorkQueue
+from llmbatch.kube.client import Kube
+from llmbatch.reconcile.index import Index, key_of
+
+R = TypeVar("R", bound=Resource)
+
+
+class Writer:
+    """Writes resources; raises KubeError."""
+
+    def __init__(self, kube: Kube, index: Index, queue: WorkQueue) -> None:
+        self._kube = kube
+        self._index = index
+        self._queue = queue
+
+    async def metadata(
+        self,
+        resource: R,
+        *,
+        annotations: Mapping[str, str | None] = {},
+        finalizers: Sequence[str] | None = None,
+    ) -> R:
+        """Annotations and finalizers, if the resource is still as it was read. Raises Conflict, Gone."""
+        stored = await self._kube.patch_metadata(resource, annotations=annotations, finalizers=finalizers)
+        self._spread(stored)
+        return stored
+
+    async def status(self, resource: R, status: Mapping[str, Any]) -> R:
+        """The whole status. Raises Gone."""
+        stored = await self._kube.patch_status(resource, status)
+        self._spread(stored)
+        if _facts(stored) != _facts(resource):
+            # Somebody changed it meanwhile; since the index has it now, the event will be passed over.
+            self._queue.add(key_of(stored))
+        return stored
+
+    def _spread(self, stored: Resource) -> None:
+        for key in self._index.put(stored):
+            self._queue.add(key)
+
+
+def _facts(resource: Resource) -> tuple[object, ...]:
+    """What decisions are made of besides status."""
+    meta = resource.metadata
+    return (meta.generation, meta.deletion_timestamp, meta.annotations, meta.finalizers)
