@@ -1,0 +1,292 @@
+"""The operator's process: everything is wired here, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from pathlib import Path
+
+from llmbatch.api import BatchFile, BatchJob, ModelDeployment
+from llmbatch.app.liveness import Liveness
+from llmbatch.app.reporting import Reporting
+from llmbatch.app.settings import Settings
+from llmbatch.app.watching import Watching
+from llmbatch.domain.networks import NetworkPolicy
+from llmbatch.domain.owner import Owner
+from llmbatch.engine.clock import SystemClock
+from llmbatch.engine.queue import Key, WorkQueue
+from llmbatch.engine.workers import Requeue, Workers
+from llmbatch.handlers.informer import Informer
+from llmbatch.handlers.login import connection
+from llmbatch.kube.client import Kube
+from llmbatch.kube.connect import connect
+from llmbatch.kube.errors import Forbidden, KubeError
+from llmbatch.kube.events import Events
+from llmbatch.kube.lease import ApiLeases, Election, Elector, LeadershipLost, NoElection, identity_of
+from llmbatch.kube.secrets import SecretReader
+from llmbatch.observability.http import serve_health, serve_metrics
+from llmbatch.observability.lag import watch_loop_lag
+from llmbatch.observability.metrics import Metrics
+from llmbatch.providers.registry import Providers
+from llmbatch.providers.settings import Hooks, ProviderSettings, Timeouts
+from llmbatch.reconcile import accounts as account_sweeps
+from llmbatch.reconcile.abandonment import Abandonment
+from llmbatch.reconcile.accounts import Accounts, AccountSettings
+from llmbatch.reconcile.collection import Collection
+from llmbatch.reconcile.deployments import DeploymentReconciler
+from llmbatch.reconcile.files import FileReconciler
+from llmbatch.reconcile.index import Index
+from llmbatch.reconcile.jobs import JobReconciler
+from llmbatch.reconcile.submission import Submission
+from llmbatch.reconcile.telling import JobTelling
+from llmbatch.reconcile.tenancy import Tenancy
+from llmbatch.reconcile.uploads import Inputs, Uploads
+from llmbatch.reconcile.writer import Writer
+from llmbatch.storage.sink import Sink, sink_for
+from llmbatch.storage.source import Source, source_for
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 15.0
+DRAIN_SECONDS = 4.0
+"""What reconciles under way may take at a clean stop; well within 10 s with all the rest."""
+SETTLING = timedelta(seconds=2)
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class ConfigurationError(Exception):
+    """The operator cannot start like this; the text says what to change."""
+
+
+class Operator:
+    """One process of the operator, from start to stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+        self.metrics = Metrics()
+        self.index = Index()
+        self.queue = WorkQueue(self.clock, observe_wait=self.metrics.waited)
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until a signal. Raises LeadershipLost, ConfigurationError."""
+        settings = self.settings
+        api = await connect(os.environ, pool_size=settings.workers + 8, observe=self.metrics.kubernetes_request)
+        self.api = api
+        election = self._election()
+        self.kube = Kube(api, election.guard)
+        liveness = Liveness(api, election, self.clock)
+        metrics = await serve_metrics(settings.metrics_address, self.metrics.registry)
+        health = await serve_health(settings.health_address, live=liveness.live, ready=liveness.ready)
+        logger.info("serving metrics on %s, health on %s", metrics.address, health.address)
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self._stopping.set)
+        try:
+            await self._work(election, liveness)
+        finally:
+            await health.close()
+            await metrics.close()
+            await api.close()
+
+    async def _work(self, election: Election, liveness: Liveness) -> None:
+        watching = Watching(
+            self.kube, self.index, self.queue, self.clock, namespaces=self.settings.namespace, liveness=liveness
+        )
+        reporting = Reporting(self.metrics, self.index, self.queue, election)
+        if not await self._unless_stopped(watching.wait_for_crds()):
+            return
+        cluster = self.settings.cluster_id or await self._cluster_uid()
+        informer = Informer(lambda: connection(self.api.configuration), self.settings.namespace, watching.observe)
+        workers, closing = self._wire(cluster, election)
+
+        async def lead() -> None:
+            await watching.complete.wait()
+            logger.info("leading, %d resources known", len(self.index.jobs) + len(self.index.files))
+            await workers.run()
+
+        tasks = {
+            asyncio.create_task(informer.run(self._take_signals), name="informer"),
+            asyncio.create_task(watching.keep_right(), name="resync"),
+            asyncio.create_task(liveness.watch(), name="liveness"),
+            asyncio.create_task(reporting.run(), name="reporting"),
+            asyncio.create_task(watch_loop_lag(self.clock, self.metrics.lagged), name="loop lag"),
+        }
+        elected = asyncio.create_task(election.run(lead), name="election")
+        stopped = asyncio.create_task(self._stopping.wait(), name="stop")
+        try:
+            done, _ = await asyncio.wait({*tasks, elected, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if task is not stopped:
+                    task.result()
+                    raise RuntimeError(f"{task.get_name()} ended by itself")
+            await workers.stop(DRAIN_SECONDS)
+        finally:
+            informer.stop()
+            for task in (elected, stopped, *tasks):
+                task.cancel()
+            await closing()
+            await asyncio.wait({elected, *tasks}, timeout=2)
+            await election.release()
+
+    def _take_signals(self) -> None:
+        # kopf takes SIGTERM and SIGINT for itself when it starts; the order of our own stop is ours.
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self._stopping.set)
+
+    async def _unless_stopped(self, work: Coroutine[None, None, None]) -> bool:
+        """Whether the work ended before a signal came."""
+        task, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if task.done():
+            task.result()
+            return True
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return False
+
+    def _election(self) -> Election:
+        if not self.settings.leader_elect:
+            return NoElection()
+        namespace = self.settings.lease_namespace or _own_namespace()
+        leases = ApiLeases(self.api, namespace, self.settings.lease_name)
+        return Elector(leases, identity_of(os.environ), self.clock, lease_duration=LEASE_SECONDS)
+
+    async def _cluster_uid(self) -> str:
+        try:
+            return await self.kube.cluster_uid()
+        except Forbidden as error:
+            message = "the namespace kube-system may not be read; set --cluster-id to a name of this cluster"
+            raise ConfigurationError(message) from error
+
+    def _wire(self, cluster: str, election: Election) -> tuple[Workers, Callable[[], Awaitable[None]]]:
+        settings, clock, kube, index, queue = self.settings, self.clock, self.kube, self.index, self.queue
+        networks = NetworkPolicy(settings.networks)
+        providers = Providers(
+            clock=clock,
+            refusal=networks.refusal,
+            settings=ProviderSettings(timeouts=Timeouts(create=settings.create_timeout)),
+            hooks=Hooks(election.guard, self.metrics.provider_request, self.metrics.uploaded_bytes),
+        )
+        accounts = Accounts(
+            providers,
+            SecretReader(kube, clock),
+            index,
+            queue,
+            clock,
+            cluster=cluster,
+            settings=AccountSettings(settings.poll_interval, settings.probe_interval),
+            rng=random.Random(),
+        )
+        writer = Writer(kube, index, queue)
+        events = Events(kube, clock, instance=identity_of(os.environ))
+        tenancy = Tenancy(kube, index, queue, clock, shared_namespaces=settings.shared_deployment_namespace)
+        abandonment = Abandonment(kube, events, clock, count=self.metrics.abandoned)
+
+        def source_of(file: BatchFile) -> Source:
+            return source_for(file.spec.source, file.metadata.namespace, kube, networks)
+
+        def sink_of(job: BatchJob) -> Sink | None:
+            meta = job.metadata
+            owner = Owner(meta.name, meta.namespace, meta.uid)
+            return sink_for(job.spec.output, owner, kube, networks) if job.spec.output else None
+
+        inputs = Inputs(source_of)
+        uploads = Uploads(accounts, inputs, queue, clock, at_once=settings.uploads)
+        recheck = min(30.0, settings.probe_interval)
+        deployments = DeploymentReconciler(
+            kube,
+            writer,
+            accounts,
+            index,
+            clock,
+            shared_namespaces=settings.shared_deployment_namespace,
+            recheck=recheck,
+        )
+        files = FileReconciler(kube, writer, index, inputs, uploads, tenancy, abandonment, clock, recheck=recheck)
+        certainty = timedelta(seconds=settings.create_timeout + LEASE_SECONDS + settings.create_grace)
+        submission = Submission(
+            kube,
+            writer,
+            accounts,
+            index,
+            clock,
+            cluster=cluster,
+            certainty=certainty,
+            again=timedelta(seconds=settings.poll_interval),
+            wake=queue.add,
+        )
+        jobs = JobReconciler(
+            kube,
+            writer,
+            accounts,
+            index,
+            tenancy,
+            submission,
+            Collection(accounts, index, clock, sink_of=sink_of),
+            abandonment,
+            JobTelling(events, self.metrics),
+            clock,
+            cluster=cluster,
+            lag=timedelta(seconds=settings.not_found_grace),
+            settling=SETTLING,
+            retry_scale=settings.retry_scale,
+        )
+        handle = {
+            ModelDeployment.KIND: deployments.reconcile,
+            BatchFile.KIND: files.reconcile,
+            BatchJob.KIND: jobs.reconcile,
+            account_sweeps.KIND: accounts.sweep,
+        }
+
+        async def reconcile(key: Key) -> Requeue | None:
+            return await handle[key.kind](key)
+
+        async def close() -> None:
+            await uploads.close()
+            await providers.aclose()
+
+        workers = Workers(queue, reconcile, settings.workers, clock=clock, on_run=self.metrics.reconciled)
+        return workers, close
+
+
+def _own_namespace() -> str:
+    if namespace := os.environ.get("POD_NAMESPACE"):
+        return namespace
+    try:
+        return NAMESPACE_FILE.read_text().strip()
+    except OSError:
+        raise ConfigurationError(
+            "outside a pod, set --lease-namespace to where the Lease is to be, or --no-leader-elect"
+        ) from None
+
+
+async def run(settings: Settings) -> int:
+    """Run an operator; answers the exit status."""
+    try:
+        await Operator(settings).run()
+    except LeadershipLost as lost:
+        logger.error("leadership lost, ending: %s", lost)
+        return 1
+    except ConfigurationError as error:
+        logger.error("%s", error)
+        return 2
+    except KubeError as error:
+        logger.error("cannot start: %s", error.message)
+        return 1
+    except Exception:
+        # Not left to the interpreter: its traceback would quote what an error failed on.
+        logger.exception("ended by a mistake of the operator's own")
+        return 1
+    logger.info("stopped")
+    return 0

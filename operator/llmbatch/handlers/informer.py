@@ -1,0 +1,91 @@
+"""kopf as the informer: it lists and watches, and each event is handed on at once.
+
+Errors in ``on.event`` are never retried, so nothing that can fail is done here: retrying is the queue's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import kopf
+
+from llmbatch.api import KINDS, names
+
+logger = logging.getLogger(__name__)
+
+Observe = Callable[[str, Mapping[str, Any], bool], None]
+"""Told of every event: kind, the object as the API server wrote it, and whether it is gone."""
+
+SERVER_TIMEOUT = 300
+INACTIVITY_TIMEOUT = 90.0
+"""Bookmarks come every minute; a watch that is silent for longer is dead."""
+LIST_CHUNK = 500
+
+
+class Informer:
+    """Watches the three kinds in the given namespaces, or in all where none is given."""
+
+    def __init__(
+        self, connection: Callable[[], Awaitable[kopf.ConnectionInfo]], namespaces: Sequence[str], observe: Observe
+    ) -> None:
+        self._connection = connection
+        self._namespaces = namespaces
+        self._observe = observe
+        self._stop = asyncio.Event()
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Watch until ``stop``; ``started`` is called when the process's signals may be taken over from kopf."""
+        registry = kopf.OperatorRegistry()
+        self._register(registry, started)
+        await kopf.operator(
+            registry=registry,
+            settings=_settings(),
+            standalone=True,
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            stop_flag=self._stop,
+        )
+
+    def stop(self) -> None:
+        """End the watching."""
+        self._stop.set()
+
+    def _register(self, registry: kopf.OperatorRegistry, started: Callable[[], None]) -> None:
+        @kopf.on.startup(registry=registry)
+        async def startup(**_: Any) -> None:
+            started()
+
+        @kopf.on.login(registry=registry)
+        async def login(**_: Any) -> kopf.ConnectionInfo:
+            return await self._connection()
+
+        for kind in KINDS:
+            kopf.on.event(names.GROUP, names.VERSION, kind.PLURAL, registry=registry, id=kind.PLURAL)(
+                self._handler(kind.KIND)
+            )
+
+    def _handler(self, kind: str) -> Callable[..., Any]:
+        async def handle(event: Mapping[str, Any], **_: Any) -> None:
+            self._observe(kind, event["object"], event["type"] == "DELETED")
+
+        return handle
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    # With scanning on, kopf idles for a minute where RBAC does not let it list namespaces and CRDs.
+    settings.scanning.disabled = True
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.watching.server_timeout = SERVER_TIMEOUT
+    settings.watching.connect_timeout = 10
+    settings.watching.inactivity_timeout = INACTIVITY_TIMEOUT
+    settings.watching.chunk_size = LIST_CHUNK
+    settings.networking.request_timeout = 60
+    # The worker of an object is kopf's largest cost while it idles.
+    settings.queueing.idle_timeout = 1
+    settings.process.ultimate_exiting_timeout = None
+    return settings
