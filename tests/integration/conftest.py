@@ -15,6 +15,7 @@ from support.diagnostics import Diagnostics
 from support.emulator import Account, Emulator
 from support.moto import Bucket, Moto
 from support.operator_process import OperatorProcess
+from support.world import World
 
 LAST_CALLS = 60
 
@@ -115,3 +116,9 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
 def bucket(moto: Moto) -> Bucket:
     """An empty bucket of this test's own."""
     return moto.bucket()
+
+
+@pytest.fixture
+def world(cluster: Cluster, namespace: str) -> World:
+    """A namespace of this test's own, to fill with deployments, files and jobs."""
+    return World(cluster, namespace)
