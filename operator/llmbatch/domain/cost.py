@@ -197,7 +197,7 @@ def batch_rates(model: ModelInfo, at: datetime, basis: str) -> Rates | None:
     notes = [basis]
     if held.get("cache_read_mtok") is None:
         cached = min(cached, paid, key=lambda price: price.usd)
-        if cached is not paid and cached != paid:
+        if cached != paid:
             notes.append("cached input as in the standard price")
     written = _price(batch, "cache_write_mtok") if held.get("cache_write_mtok") is not None else None
     notes.append(f"data of release {list_version}")

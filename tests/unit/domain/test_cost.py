@@ -136,9 +136,9 @@ CASES = {
     # 10.5 (gpt-4o-mini) + 175 (gpt-4o): 185.5 millionths, half to even: 186. An answer from the cache: no tokens.
     "several models": Case(
         [
+            a_result(a_chat_usage(0, 0), model="nobody-knows"),
             a_result(a_chat_usage(100, 10)),
             a_result(a_chat_usage(100, 10), model="gpt-4o"),
-            a_result(a_chat_usage(0, 0), model="nobody-knows"),
         ],
         "0.000186",
         "genai-prices",
@@ -146,6 +146,9 @@ CASES = {
     ),
     "nothing answered, prices known": Case([], "0.000000", "spec", errors=[an_unanswered()], pricing=OWN),
     "nothing answered, listed model": Case([], "0.000000", "genai-prices", errors=[an_unanswered()], pricing=HIDDEN),
+    "nothing to pay for, model named": Case(
+        [a_result(a_chat_usage(0, 0))], "0.000000", "genai-prices", errors=[an_unanswered()]
+    ),
     "nothing answered, prices unknown": Case([], None, "unknown", errors=[an_unanswered()], reason="UnknownModel"),
 }
 
@@ -298,6 +301,13 @@ def test_half_given_prices_are_not_taken():
     book = PriceBook(Pricing(input_per_million_tokens="1"), "openai", NOW)
 
     assert book.resolve("nobody-knows") == NoPrice("UnknownModel")
+
+
+def test_a_model_is_looked_up_once():
+    """A look-up takes longer than a whole line, so its answer is kept."""
+    book = PriceBook(None, "openai", NOW)
+
+    assert book.resolve("gpt-4o") is book.resolve("gpt-4o")
 
 
 def test_many_model_names_take_no_memory():
