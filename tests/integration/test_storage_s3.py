@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import resource
@@ -30,6 +31,8 @@ from support.stored_objects import Networks, StoredObjects
 
 NAMESPACE = "team"
 LARGE_BYTES = 80 * 1024 * 1024
+TLS_HANDSHAKE = b"\x16\x03\x01"
+"""A record of type handshake, with the version that every client writes there (RFC 8446, 5.1)."""
 ACCESS_KEY = "AKIAVERYSECRETID"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -240,6 +243,23 @@ async def test_a_redirect_to_another_host_leads_nowhere() -> None:
             with pytest.raises(StorageError):
                 await read(a_source(credentials, "s3://bucket/key"))
     assert elsewhere == []
+
+
+async def test_an_https_endpoint_is_spoken_to_in_tls_from_the_first_byte() -> None:
+    """What reaches the store is the client's own handshake, so nothing on the way can read or change it."""
+    first: list[bytes] = []
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first.append(await reader.read(3))
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    endpoint = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    credentials = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
+    async with server:
+        with pytest.raises(StorageError, match="cannot be used just now"):
+            await read(a_source({**credentials, "AWS_ENDPOINT_URL": endpoint}, "s3://bucket/key"))
+    assert set(first) == {TLS_HANDSHAKE}
 
 
 async def test_a_store_that_always_fails_is_given_up_after_a_few_tries() -> None:

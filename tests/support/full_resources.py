@@ -149,6 +149,7 @@ JOB = {
                 "requestCounts": COUNTS,
                 "submitTime": TIME,
                 "retryTime": TIME,
+                "unauthorizedSince": TIME,
                 "waits": 3,
                 "refusedBy": ["default/west"],
             }
