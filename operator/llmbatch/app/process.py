@@ -12,9 +12,11 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
 
+import kopf
+
 from llmbatch.api import BatchFile, BatchJob, ModelDeployment
+from llmbatch.api.batchjob import Phase
 from llmbatch.app.liveness import Liveness
-from llmbatch.app.reporting import Reporting
 from llmbatch.app.settings import Settings
 from llmbatch.app.watching import Watching
 from llmbatch.domain.networks import NetworkPolicy
@@ -25,7 +27,7 @@ from llmbatch.engine.workers import Requeue, Workers
 from llmbatch.handlers.informer import Informer
 from llmbatch.handlers.login import connection
 from llmbatch.kube.client import Kube
-from llmbatch.kube.connect import connect
+from llmbatch.kube.connect import access, connect
 from llmbatch.kube.errors import Forbidden, KubeError
 from llmbatch.kube.events import Events
 from llmbatch.kube.lease import ApiLeases, Election, Elector, LeadershipLost, NoElection, identity_of
@@ -82,6 +84,7 @@ class Operator:
         self.api = api
         election = self._election()
         self.kube = Kube(api, election.guard)
+        self._show(election)
         liveness = Liveness(api, election, self.clock)
         metrics = await serve_metrics(settings.metrics_address, self.metrics.registry)
         health = await serve_health(settings.health_address, live=liveness.live, ready=liveness.ready)
@@ -100,11 +103,10 @@ class Operator:
         watching = Watching(
             self.kube, self.index, self.queue, self.clock, namespaces=self.settings.namespace, liveness=liveness
         )
-        reporting = Reporting(self.metrics, self.index, self.queue, election)
         if not await self._unless_stopped(watching.wait_for_crds()):
             return
         cluster = self.settings.cluster_id or await self._cluster_uid()
-        informer = Informer(lambda: connection(self.api.configuration), self.settings.namespace, watching.observe)
+        informer = Informer(self._connection, self.settings.namespace, watching.observe)
         workers, closing = self._wire(cluster, election)
 
         async def lead() -> None:
@@ -116,7 +118,6 @@ class Operator:
             asyncio.create_task(informer.run(self._take_signals), name="informer"),
             asyncio.create_task(watching.keep_right(), name="resync"),
             asyncio.create_task(liveness.watch(), name="liveness"),
-            asyncio.create_task(reporting.run(), name="reporting"),
             asyncio.create_task(watch_loop_lag(self.clock, self.metrics.lagged), name="loop lag"),
         }
         elected = asyncio.create_task(election.run(lead), name="election")
@@ -136,6 +137,9 @@ class Operator:
             await asyncio.wait({elected, *tasks}, timeout=2)
             await election.release()
 
+    async def _connection(self) -> kopf.ConnectionInfo:
+        return connection(await access(self.api))
+
     def _take_signals(self) -> None:
         # kopf takes SIGTERM and SIGINT for itself when it starts; the order of our own stop is ours.
         loop = asyncio.get_running_loop()
@@ -154,6 +158,12 @@ class Operator:
         with contextlib.suppress(asyncio.CancelledError):
             await task
         return False
+
+    def _show(self, election: Election) -> None:
+        """Let gauges be read from where the truth is, when they are scraped."""
+        self.metrics.leader.set_function(lambda: election.leading)
+        self.metrics.queue_depth.set_function(lambda: self.queue.depth)
+        self.metrics.show_jobs(Phase, lambda phase: self.index.phases[Phase(phase)])
 
     def _election(self) -> Election:
         if not self.settings.leader_elect:

@@ -5,23 +5,23 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import kopf
-from kubernetes.aio.client.configuration import Configuration
+
+from llmbatch.kube.connect import Access
 
 LIFETIME = timedelta(minutes=5)
 """A pod's token is replaced in its file by the hour, one of a plugin sooner; then kopf asks again."""
 
 
-async def connection(configuration: Configuration) -> kopf.ConnectionInfo:
+def connection(access: Access) -> kopf.ConnectionInfo:
     """How to reach the API server, with the credentials as they are now."""
-    header = await configuration.get_api_key_with_prefix("BearerToken")
-    scheme, _, token = header.partition(" ") if header else ("", "", "")
+    scheme, _, token = access.authorization.partition(" ")
     return kopf.ConnectionInfo(
-        server=configuration.host,
-        ca_path=configuration.ssl_ca_cert,
-        insecure=not configuration.verify_ssl,
+        server=access.server,
+        ca_path=access.ca_path,
+        insecure=access.insecure,
         scheme=scheme or None,
         token=token or None,
-        certificate_path=configuration.cert_file,
-        private_key_path=configuration.key_file,
+        certificate_path=access.certificate_path,
+        private_key_path=access.private_key_path,
         expiration=datetime.now(UTC) + LIFETIME if token else None,
     )

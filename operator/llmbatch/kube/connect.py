@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from urllib.request import getproxies
 
@@ -12,6 +13,32 @@ from kubernetes.aio.client.configuration import Configuration
 from llmbatch.kube.transport import Api, Observe
 
 DEFAULT_KUBECONFIG = "~/.kube/config"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """An API server's address and the credentials for it, for another client than ours. Paths are of PEM files."""
+
+    server: str
+    authorization: str = field(repr=False)
+    """The Authorization header; empty where a certificate does."""
+    ca_path: str | None
+    insecure: bool
+    certificate_path: str | None
+    private_key_path: str | None
+
+
+async def access(api: Api) -> Access:
+    """What ``connect`` found, as it is now: tokens are renewed under way."""
+    configuration = api.configuration
+    return Access(
+        server=configuration.host,
+        authorization=await configuration.get_api_key_with_prefix("BearerToken") or "",
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+    )
 
 
 async def connect(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -26,7 +27,6 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        self._phases: set[str] = set()
         ProcessCollector(registry=self.registry)
         self._jobs()
         self._providers()
@@ -83,11 +83,10 @@ class Metrics:
 
     # Each of these fits one observer of the parts that they measure.
 
-    def set_jobs(self, by_phase: Mapping[str, int]) -> None:
-        """How many jobs are in each phase; phases that are absent have none."""
-        self._phases.update(by_phase)
-        for phase in self._phases:
-            self.jobs.labels(phase).set(by_phase.get(phase, 0))
+    def show_jobs(self, phases: Iterable[str], count: Callable[[str], float]) -> None:
+        """Read the jobs in each phase whenever metrics are scraped."""
+        for phase in phases:
+            self.jobs.labels(phase).set_function(partial(count, phase))
 
     def finished(self, model: str, result: str) -> None:
         """A job has ended."""

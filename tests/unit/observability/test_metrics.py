@@ -21,7 +21,7 @@ def exposed(metrics: Metrics) -> dict[str, float]:
 def test_the_names_that_dashboards_rely_on_are_there():
     """Every metric has the name and the labels that are written down."""
     metrics = Metrics()
-    metrics.set_jobs({"InProgress": 3})
+    metrics.show_jobs(["InProgress"], {"InProgress": 3}.__getitem__)
     metrics.finished("gpt", "Succeeded")
     metrics.provider_request("openAI", "create_batch", "200", 0.2)
     metrics.queue_depth.set(4)
@@ -60,8 +60,9 @@ def test_the_names_that_dashboards_rely_on_are_there():
 def test_a_phase_that_nobody_is_in_any_more_is_zero():
     """The gauge follows the index down as well as up."""
     metrics = Metrics()
-    metrics.set_jobs({"Pending": 2, "InProgress": 1})
-    metrics.set_jobs({"InProgress": 2})
+    jobs = {"Pending": 2, "InProgress": 1}
+    metrics.show_jobs(jobs, lambda phase: jobs[phase])
+    jobs |= {"Pending": 0, "InProgress": 2}
 
     seen = exposed(metrics)
     assert (seen['llmbatch_jobs{phase="Pending"}'], seen['llmbatch_jobs{phase="InProgress"}']) == (0, 2)
