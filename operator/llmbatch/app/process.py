@@ -45,6 +45,7 @@ from llmbatch.reconcile.deployments import DeploymentReconciler
 from llmbatch.reconcile.files import FileReconciler
 from llmbatch.reconcile.index import Index
 from llmbatch.reconcile.jobs import JobReconciler
+from llmbatch.reconcile.observation import Observation
 from llmbatch.reconcile.submission import Submission
 from llmbatch.reconcile.telling import JobTelling
 from llmbatch.reconcile.tenancy import Tenancy
@@ -224,7 +225,9 @@ class Operator:
             recheck=recheck,
         )
         files = FileReconciler(kube, writer, index, inputs, uploads, tenancy, abandonment, clock, recheck=recheck)
-        certainty = timedelta(seconds=settings.create_timeout + LEASE_SECONDS + settings.create_grace)
+        # Without an election no former leader can still be at work.
+        lease = LEASE_SECONDS if settings.leader_elect else 0.0
+        certainty = timedelta(seconds=settings.create_timeout + lease + settings.create_grace)
         submission = Submission(
             kube,
             writer,
@@ -236,19 +239,29 @@ class Operator:
             again=timedelta(seconds=settings.poll_interval),
             wake=queue.add,
         )
+        observation = Observation(
+            kube,
+            accounts,
+            index,
+            tenancy,
+            submission,
+            abandonment,
+            clock,
+            cluster=cluster,
+            lag=timedelta(seconds=settings.not_found_grace),
+        )
         jobs = JobReconciler(
             kube,
             writer,
             accounts,
             index,
             tenancy,
+            observation,
             submission,
             Collection(accounts, index, clock, sink_of=sink_of),
             abandonment,
             JobTelling(events, self.metrics),
             clock,
-            cluster=cluster,
-            lag=timedelta(seconds=settings.not_found_grace),
             settling=SETTLING,
             retry_scale=settings.retry_scale,
         )

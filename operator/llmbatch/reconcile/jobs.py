@@ -7,17 +7,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from llmbatch.api import BatchFile, BatchJob, names
-from llmbatch.api.batchfile import CopyState
+from llmbatch.api import BatchJob, names
 from llmbatch.api.batchjob import Phase
-from llmbatch.api.reasons import ConditionType, Reason
+from llmbatch.api.reasons import Reason
 from llmbatch.domain import jobstatus
-from llmbatch.domain.conditions import condition
 from llmbatch.domain.errors import LLMBatchError, NotFound
-from llmbatch.domain.file import is_validated
-from llmbatch.domain.job import model_of, next_step, shards, trace
-from llmbatch.domain.remote import BatchState, RemoteBatch, Tag
-from llmbatch.domain.routing import Candidate
+from llmbatch.domain.job import next_step, shards, trace
 from llmbatch.domain.steps import (
     Adopt,
     AwaitQuota,
@@ -28,7 +23,6 @@ from llmbatch.domain.steps import (
     Create,
     DeleteJob,
     DeleteOutputs,
-    FileSeen,
     Finish,
     Idle,
     LookFor,
@@ -51,8 +45,9 @@ from llmbatch.kube.errors import Conflict, Gone
 from llmbatch.reconcile.abandonment import Abandonment
 from llmbatch.reconcile.accounts import Accounts
 from llmbatch.reconcile.collection import Collection
-from llmbatch.reconcile.index import Index, deployment_key, key_of, route_of
+from llmbatch.reconcile.index import Index, deployment_key
 from llmbatch.reconcile.jobrun import JobRun
+from llmbatch.reconcile.observation import Observation
 from llmbatch.reconcile.submission import Submission, Superseded
 from llmbatch.reconcile.tenancy import Tenancy
 from llmbatch.reconcile.writer import Writer
@@ -61,7 +56,6 @@ logger = logging.getLogger(__name__)
 
 MOST_STEPS = 40
 """A job never needs more in one go; a loop would be a mistake of ours."""
-ADOPTABLE = frozenset({BatchState.VALIDATING, BatchState.IN_PROGRESS, BatchState.FINALIZING, BatchState.COMPLETED})
 
 
 class Telling(Protocol):
@@ -90,14 +84,13 @@ class JobReconciler:
         accounts: Accounts,
         index: Index,
         tenancy: Tenancy,
+        observation: Observation,
         submission: Submission,
         collection: Collection,
         abandonment: Abandonment,
         telling: Telling,
         clock: Clock,
         *,
-        cluster: str,
-        lag: timedelta,
         settling: timedelta,
         retry_scale: float = 1.0,
     ) -> None:
@@ -106,13 +99,12 @@ class JobReconciler:
         self._accounts = accounts
         self._index = index
         self._tenancy = tenancy
+        self._observation = observation
         self._submission = submission
         self._collection = collection
         self._abandonment = abandonment
         self._telling = telling
         self._clock = clock
-        self._cluster = cluster
-        self._lag = lag.total_seconds()
         self._settling = settling
         self._retry_scale = retry_scale
 
@@ -124,7 +116,7 @@ class JobReconciler:
         self._index.put(job)
         run = JobRun(job, job.status, Observed(shards=tuple(ShardSeen() for _ in shards(job))))
         try:
-            await self._observe(run)
+            await self._observation.observe(run)
             return await self._steps(run)
         except (Superseded, Conflict):
             return Requeue(0.05)
@@ -156,123 +148,6 @@ class JobReconciler:
         if until is None:
             return None
         return Requeue(max(0.05, (until - self._clock.now()).total_seconds()))
-
-    # --- observe ----------------------------------------------------------------------------------------------
-
-    async def _observe(self, run: JobRun) -> None:
-        job = run.job
-        for shard in shards(job):
-            record = trace(job, shard.index)
-            batch_id, route = shard.batch_id or record.batch_id, record.deployment
-            if shard.batch_id and shard.deployment:
-                route = f"{shard.deployment.namespace}/{shard.deployment.name}"
-            if record.pending and not shard.batch_id:
-                run.see(shard.index, fresh=self._submission.is_fresh(job, shard.index))
-            if batch_id and route and not job.status.phase.finished:
-                self._see_batch(run, shard.index, route, batch_id, self._accounts.batch(route, batch_id))
-        if job.metadata.deletion_timestamp is not None:
-            patience = await self._abandonment.patience(job.metadata.namespace)
-            run.observed = replace(run.observed, give_up_after=patience)
-        elif not job.status.phase.finished:
-            await self._observe_input(run)
-
-    def _see_batch(self, run: JobRun, shard: int, route: str, batch_id: str, batch: RemoteBatch | None) -> None:
-        if batch is None:
-            unknown_for = self._accounts.unknown_for(route, batch_id)
-            if unknown_for is not None:
-                run.see(shard, unknown=self._is_lost(run.job, shard, unknown_for))
-            return
-        run.see(shard, batch=batch, ours=self._is_ours(run.job, shard, batch), unknown=False)
-
-    def _is_lost(self, job: BatchJob, shard: int, unknown_for: float) -> bool:
-        """Whether a 404 is an answer: shortly after a create it is a lag."""
-        created = shards(job)[shard].submit_time
-        age = (self._clock.now() - created).total_seconds() if created else unknown_for
-        return age >= self._lag and unknown_for >= min(self._lag, 5.0)
-
-    def _is_ours(self, job: BatchJob, shard: int, batch: RemoteBatch) -> bool:
-        """Whether a batch was made for this job: by its UID, or by its name where that UID is of no live job."""
-        known = shards(job)[shard]
-        if known.batch_id == batch.id:
-            return True
-        tag, meta = Tag.of(batch.metadata), job.metadata
-        if tag is None or tag.shard != shard:
-            return False
-        if tag.uid == meta.uid:
-            return tag.attempt >= known.attempt
-        same_name = (tag.cluster, tag.namespace, tag.name) == (self._cluster, meta.namespace, meta.name)
-        return same_name and not self._index.is_live(tag.uid)
-
-    async def _observe_input(self, run: JobRun) -> None:
-        """The file and the deployments; only a job without a batch needs them."""
-        job = run.job
-        if all(trace(job, shard.index).batch_id for shard in shards(job)) and job.status.model_name:
-            return
-        file = await self._kube.get(BatchFile, job.metadata.namespace, job.spec.input_file_ref.name)
-        if file is None or file.metadata.deletion_timestamp is not None:
-            return
-        invalid = condition(file.status.conditions, ConditionType.VALIDATED)
-        valid = None if not is_validated(file) or invalid is None else invalid.status == "True"
-        seen = FileSeen(
-            valid=valid,
-            message=invalid.message if invalid and not valid else "",
-            models=file.spec.target_model_names,
-            endpoint=file.status.endpoint,
-            tokens=file.status.estimated_input_tokens or 0,
-        )
-        run.observed = replace(run.observed, file=seen)
-        wanted = job.spec.target_model_name
-        if valid and (wanted in file.spec.target_model_names if wanted else len(file.spec.target_model_names) == 1):
-            model = model_of(job, seen)
-            run.job = jobstatus.with_status(job, model_name=model)
-            run.uploads = {
-                copy.file_id: copy.upload_time
-                for entry in file.status.deployments
-                for copy in entry.files
-                if copy.file_id and copy.upload_time
-            }
-            candidates = await self._candidates(run.job, file, model)
-            run.observed = replace(run.observed, candidates=candidates)
-            self._observe_orphans(run, candidates)
-
-    async def _candidates(self, job: BatchJob, file: BatchFile, model: str) -> tuple[Candidate, ...]:
-        entries = {f"{entry.namespace}/{entry.name}": entry for entry in file.status.deployments}
-        found = []
-        for deployment in await self._tenancy.deployments_for([model], job.metadata.namespace):
-            route = route_of(deployment)
-            entry = entries.get(route)
-            copy = entry.files[0].file_id if entry and entry.state is CopyState.PROCESSED and entry.files else None
-            if copy is not None and self._index.suspects.get((key_of(file), route)) == copy:
-                copy = None
-            active, enqueued = self._index.load(route)
-            found.append(
-                Candidate(
-                    deployment=route,
-                    weight=deployment.spec.weight,
-                    ready=self._tenancy.unusable(deployment) is None,
-                    suspended=deployment.spec.suspend,
-                    file_id=copy,
-                    file_error=entry.error or "" if entry else "",
-                    active=active,
-                    enqueued=enqueued,
-                    max_active=deployment.spec.limits.max_active_batches,
-                    max_enqueued=deployment.spec.limits.max_enqueued_tokens,
-                )
-            )
-        return tuple(found)
-
-    def _observe_orphans(self, run: JobRun, candidates: tuple[Candidate, ...]) -> None:
-        """Batches that were made for this job's name by a job that is gone (deletionPolicy Retain, a restore), or for
-        this job itself when its annotations were lost."""
-        meta = run.job.metadata
-        if trace(run.job, 0).pending or trace(run.job, 0).batch_id or run.job.status.attempts:
-            return
-        for candidate in candidates:
-            for batch in self._accounts.strays(candidate.deployment, meta.namespace, meta.name):
-                fits = batch.input_file_id == candidate.file_id and batch.state in ADOPTABLE
-                if fits and candidate.file_id and self._is_ours(run.job, 0, batch):
-                    run.see(0, orphan=(candidate.deployment, batch))
-                    return
 
     # --- act --------------------------------------------------------------------------------------------------
 
@@ -334,14 +209,14 @@ class JobReconciler:
         except NotFound as error:
             self._accounts.missed(step.deployment, step.batch_id)
             unknown_for = self._accounts.unknown_for(step.deployment, step.batch_id) or 0.0
-            lost = self._is_lost(run.job, step.shard, unknown_for)
+            lost = self._observation.is_lost(run.job, step.shard, unknown_for)
             run.see(step.shard, unknown=lost, problem=None if lost else Problem(error.reason, _LAG))
         except LLMBatchError as error:
             run.see(step.shard, problem=Problem(error.reason, error.message))
         else:
             self._accounts.learn(step.deployment, batch)
             self._accounts.follow(step.deployment)
-            self._see_batch(run, step.shard, step.deployment, step.batch_id, batch)
+            self._observation.see_batch(run, step.shard, step.deployment, step.batch_id, batch)
 
     async def _cancel(self, run: JobRun, step: CancelBatch) -> None:
         deployment = self._index.deployments.get(deployment_key(step.deployment))
@@ -381,7 +256,7 @@ class JobReconciler:
         run.job = jobstatus.waiting(run.job, Wait(Phase.PENDING, step.result, step.message), now)
         await self._write(run)
         await self._submission.withdraw(run, Withdraw(step.shard))
-        await self._observe_input(run)
+        await self._observation.observe_input(run)
 
     async def _wait(self, run: JobRun, step: Wait, now: datetime) -> bool:
         self._progress(run, now)

@@ -1,0 +1,181 @@
+"""Observing a job: its batch as the provider last told of it, its input, and the deployments that could run it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from llmbatch.api import BatchFile, BatchJob
+from llmbatch.api.batchfile import CopyState
+from llmbatch.api.reasons import ConditionType
+from llmbatch.domain import jobstatus
+from llmbatch.domain.conditions import condition
+from llmbatch.domain.file import is_validated
+from llmbatch.domain.job import model_of, shards, trace
+from llmbatch.domain.remote import BatchState, RemoteBatch, Tag
+from llmbatch.domain.routing import Candidate
+from llmbatch.domain.steps import FileSeen
+from llmbatch.engine.clock import Clock
+from llmbatch.kube.client import Kube
+from llmbatch.reconcile.abandonment import Abandonment
+from llmbatch.reconcile.accounts import Accounts
+from llmbatch.reconcile.index import Index, key_of, route_of
+from llmbatch.reconcile.jobrun import JobRun
+from llmbatch.reconcile.submission import Submission
+from llmbatch.reconcile.tenancy import Tenancy
+
+ADOPTABLE = frozenset({BatchState.VALIDATING, BatchState.IN_PROGRESS, BatchState.FINALIZING, BatchState.COMPLETED})
+UNKNOWN_AT_LEAST = 5.0
+"""Seconds for which a provider must say that it does not know an old batch; one 404 may be a slip."""
+
+
+class Observation:
+    """Sees all that a decision about a job needs; asks no provider."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        accounts: Accounts,
+        index: Index,
+        tenancy: Tenancy,
+        submission: Submission,
+        abandonment: Abandonment,
+        clock: Clock,
+        *,
+        cluster: str,
+        lag: timedelta,
+    ) -> None:
+        self._kube = kube
+        self._accounts = accounts
+        self._index = index
+        self._tenancy = tenancy
+        self._submission = submission
+        self._abandonment = abandonment
+        self._clock = clock
+        self._cluster = cluster
+        self._lag = lag.total_seconds()
+
+    async def observe(self, run: JobRun) -> None:
+        """Take in everything that is known before the first step."""
+        job = run.job
+        for shard in shards(job):
+            record = trace(job, shard.index)
+            batch_id, route = shard.batch_id or record.batch_id, record.deployment
+            if shard.batch_id and shard.deployment:
+                route = f"{shard.deployment.namespace}/{shard.deployment.name}"
+            if record.pending and not shard.batch_id:
+                run.see(shard.index, fresh=self._submission.is_fresh(job, shard.index))
+            if batch_id and route and not job.status.phase.finished:
+                self.see_batch(run, shard.index, route, batch_id, self._accounts.batch(route, batch_id))
+        if job.metadata.deletion_timestamp is not None:
+            patience = await self._abandonment.patience(job.metadata.namespace)
+            run.observed = replace(run.observed, give_up_after=patience)
+        elif not job.status.phase.finished:
+            await self.observe_input(run)
+
+    def see_batch(self, run: JobRun, shard: int, route: str, batch_id: str, batch: RemoteBatch | None) -> None:
+        """Take in what was last told of a shard's batch, or that the provider does not know it."""
+        if batch is None:
+            unknown_for = self._accounts.unknown_for(route, batch_id)
+            if unknown_for is not None:
+                run.see(shard, unknown=self.is_lost(run.job, shard, unknown_for))
+            return
+        run.see(shard, batch=batch, ours=self._is_ours(run.job, shard, batch), unknown=False)
+
+    def is_lost(self, job: BatchJob, shard: int, unknown_for: float) -> bool:
+        """Whether a 404 is an answer: shortly after a create it is a lag."""
+        created = shards(job)[shard].submit_time
+        age = (self._clock.now() - created).total_seconds() if created else unknown_for
+        return age >= self._lag and unknown_for >= min(self._lag, UNKNOWN_AT_LEAST)
+
+    def _is_ours(self, job: BatchJob, shard: int, batch: RemoteBatch) -> bool:
+        """Whether a batch was made for this job: by its UID, or by its name where that UID is of no live job."""
+        known = shards(job)[shard]
+        if known.batch_id == batch.id:
+            return True
+        tag, meta = Tag.of(batch.metadata), job.metadata
+        if tag is None or tag.shard != shard:
+            return False
+        if tag.uid == meta.uid:
+            return tag.attempt >= known.attempt
+        same_name = (tag.cluster, tag.namespace, tag.name) == (self._cluster, meta.namespace, meta.name)
+        return same_name and not self._index.is_live(tag.uid)
+
+    async def observe_input(self, run: JobRun) -> None:
+        """The file and the deployments; only a job without a batch needs them."""
+        job = run.job
+        if all(trace(job, shard.index).batch_id for shard in shards(job)) and job.status.model_name:
+            return
+        file = await self._kube.get(BatchFile, job.metadata.namespace, job.spec.input_file_ref.name)
+        if file is None:
+            return
+        seen = _file_seen(file)
+        run.observed = replace(run.observed, file=seen)
+        wanted = job.spec.target_model_name
+        if seen.valid and (
+            wanted in file.spec.target_model_names if wanted else len(file.spec.target_model_names) == 1
+        ):
+            model = model_of(job, seen)
+            run.job = jobstatus.with_status(job, model_name=model)
+            run.uploads = {
+                copy.file_id: copy.upload_time
+                for entry in file.status.deployments
+                for copy in entry.files
+                if copy.file_id and copy.upload_time
+            }
+            candidates = await self._candidates(run.job, file, model)
+            run.observed = replace(run.observed, candidates=candidates)
+            self._observe_orphans(run, candidates)
+
+    async def _candidates(self, job: BatchJob, file: BatchFile, model: str) -> tuple[Candidate, ...]:
+        entries = {f"{entry.namespace}/{entry.name}": entry for entry in file.status.deployments}
+        found = []
+        for deployment in await self._tenancy.deployments_for([model], job.metadata.namespace):
+            route = route_of(deployment)
+            entry = entries.get(route)
+            copy = entry.files[0].file_id if entry and entry.state is CopyState.PROCESSED and entry.files else None
+            if copy is not None and self._index.suspects.get((key_of(file), route)) == copy:
+                copy = None
+            active, enqueued = self._index.load(route)
+            found.append(
+                Candidate(
+                    deployment=route,
+                    weight=deployment.spec.weight,
+                    ready=self._tenancy.unusable(deployment) is None,
+                    suspended=deployment.spec.suspend,
+                    file_id=copy,
+                    file_error=entry.error or "" if entry else "",
+                    active=active,
+                    enqueued=enqueued,
+                    max_active=deployment.spec.limits.max_active_batches,
+                    max_enqueued=deployment.spec.limits.max_enqueued_tokens,
+                )
+            )
+        return tuple(found)
+
+    def _observe_orphans(self, run: JobRun, candidates: tuple[Candidate, ...]) -> None:
+        """Batches that were made for this job's name by a job that is gone (deletionPolicy Retain, a restore), or for
+        this job itself when its annotations were lost."""
+        meta = run.job.metadata
+        if trace(run.job, 0).pending or trace(run.job, 0).batch_id or run.job.status.attempts:
+            return
+        for candidate in candidates:
+            for batch in self._accounts.strays(candidate.deployment, meta.namespace, meta.name):
+                fits = batch.input_file_id == candidate.file_id and batch.state in ADOPTABLE
+                if fits and candidate.file_id and self._is_ours(run.job, 0, batch):
+                    run.see(0, orphan=(candidate.deployment, batch))
+                    return
+
+
+def _file_seen(file: BatchFile) -> FileSeen:
+    """The file as a job needs it. One that is being deleted still serves: its deletion waits for its jobs."""
+    validated = condition(file.status.conditions, ConditionType.VALIDATED)
+    known = validated is not None and is_validated(file)
+    valid = {"True": True, "False": False}.get(validated.status) if validated and known else None
+    return FileSeen(
+        valid=valid,
+        message=validated.message if validated and not valid else "",
+        models=file.spec.target_model_names,
+        endpoint=file.status.endpoint,
+        tokens=file.status.estimated_input_tokens or 0,
+    )
