@@ -67,15 +67,16 @@ def string(token: bytes) -> str | None:
 def _walk(text: bytes, pos: int, values: Mapping[str, msgspec.Raw]) -> dict[str, Span] | None:
     """Steps from name to name by the lengths of the decoded values; None where a name occurs twice.
 
-    A decoded object keeps one value a name. As each step finds the expected name followed by exactly the expected
-    value, and the last is followed by the closing brace, there can't be a second one: a complete string, array or
-    object is never the beginning of another value, and a number or word that goes on fails the next step.
+    A decoded object keeps one value a name, in the order of the names. Each step finds a name followed by exactly the
+    expected value, so it goes from one member to the next: a complete string, array or object is never the beginning
+    of another value, and a number or word that goes on fails the next step. As the last value is followed by the
+    closing brace, there are as many members as names.
     """
     spans: dict[str, Span] = {}
     match = _KEY.match
     for name, raw in values.items():
         key = match(text, pos)
-        if key is None or string(key[1]) != name:
+        if key is None:
             return None
         start = key.end()
         pos = start + memoryview(raw).nbytes
@@ -104,8 +105,6 @@ def _scan(text: bytes, pos: int) -> Members:
             duplicates.add(name)
         pos = _value_end(text, key.end())
         spans[name] = Span(key.end(), pos)
-        if _CLOSE.match(text, pos):
-            break
     return Members(spans, frozenset(duplicates))
 
 

@@ -221,6 +221,17 @@ def test_a_line_that_is_too_long_is_refused_and_not_kept():
     assert list(lines.finish()) == [None]
 
 
+@pytest.mark.parametrize("step", [None, 1])
+def test_a_line_of_exactly_the_limit_passes(step: int | None):
+    """The limit is the longest line that is taken, its line feed not counted; one byte more is refused."""
+    data = a_file(a_line("a"), a_line("bb"))
+    size = len(a_line("bb"))
+
+    assert check(data, max_line_bytes=size, step=step).max_line_bytes == size
+    assert codes(check(data, max_line_bytes=size, step=step)) == []
+    assert codes(check(data, max_line_bytes=size - 1, step=step)) == [(2, "line_too_long")]
+
+
 def test_only_the_first_errors_are_kept_and_the_others_counted():
     """Twenty errors go to the status; the count goes on."""
     report = check(a_file(*[b"{"] * 50))

@@ -38,7 +38,7 @@ def test_every_member_is_found_where_it_is(drawn: tuple[list[tuple[str, str]], s
     """Spans are exactly the values' bytes, the last one's where a name comes twice; such names are told."""
     pairs, text = drawn
     inner = text.encode()
-    outer = before + inner + b"}" if before else inner
+    outer = before + inner + b',"z":{"q":1}}' if before else inner
 
     found = members(outer, len(before), len(before) + len(inner)) if before else members(outer)
 
@@ -53,6 +53,9 @@ def test_every_member_is_found_where_it_is(drawn: tuple[list[tuple[str, str]], s
     [
         (b'{"a":12,"a":1}', b"1"),
         (b'{"a":1,"a":12}', b"12"),
+        (b'{"a":{},"a":1}', b"1"),
+        (b'{"a":[{}],"a":12}', b"12"),
+        (b'{"a":2,"a":2,"b":2}', b"2"),
         (b'{"a":{"z":1 ,"b":2},"a":[1,22]}', b"[1,22]"),
         (b'{"a":"}","\\u0061":true}', b"true"),
         (b'{"a":[[{"a":"]"}],{}],"a":"x"}', b'"x"'),
