@@ -15,7 +15,7 @@ class Fault(Enum):
     QUOTA = auto()
     """The account had no room: wait or go elsewhere; never counted."""
     INPUT_LOST = auto()
-    """The provider's copy of the input is gone: upload it again; never counted."""
+    """The provider cannot read its copy of the input: upload it again, counted against backoffLimit."""
     INPUT = auto()
     """The input or the deployment is wrong: a person must mend it."""
     SERVICE = auto()
@@ -36,7 +36,10 @@ QUOTA_CODES = frozenset(
     }
 )
 """OpenAI and Azure OpenAI, of batches whose enqueued tokens do not fit."""
-LOST_CODES = frozenset({"file_not_found", "input_file_not_found", "missing_file", "file_expired", "file_deleted"})
+LOST_CODES = frozenset(
+    {"file_not_found", "input_file_not_found", "invalid_input_file", "missing_file", "file_expired", "file_deleted"}
+)
+"""OpenAI accepts a batch on a file that is gone and says ``invalid_input_file`` a quarter of an hour later."""
 INPUT_CODES = frozenset(
     {
         "invalid_json_line",
@@ -57,6 +60,7 @@ INPUT_CODES = frozenset(
         "maximum_lines_exceeded",
         "file_too_large",
         "url_mismatch",
+        "mismatched_url",
         "endpoint_mismatch",
         "unsupported_endpoint",
         "unsupported_model",

@@ -114,12 +114,11 @@ def deleted(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
         step = _cleanup(job, shard, known)
         if step is None:
             continue
-        if now >= give_up:
-            left = known.problem.message if known.problem else "the provider did not answer in time"
-            return Release(abandoned=left)
-        if isinstance(step, Wait):
+        if not isinstance(step, Wait):
+            return step
+        if now < give_up:
             return Idle(until=step.until or now + CLEAN_UP_AGAIN)
-        return step
+        return Release(abandoned=step.message or "the provider did not answer in time")
     return Release()
 
 
@@ -132,8 +131,11 @@ def _cleanup(job: BatchJob, shard: Shard, known: ShardSeen) -> Step | None:
             return None
         batch = known.lookup.found if known.lookup else None
         if batch is None:
-            if known.problem or known.lookup:
-                return Wait(Phase.CANCELLING, Reason.CREATING, "", known.lookup.until if known.lookup else None)
+            if known.problem:
+                return Wait(Phase.CANCELLING, known.problem.reason, known.problem.message)
+            if known.lookup:
+                message = "it is not sure yet whether its batch was made"
+                return Wait(Phase.CANCELLING, Reason.CREATING, message, known.lookup.until)
             return LookFor(shard.index, record.pending)
         route, batch_id = record.pending.deployment, batch.id
     if not batch_id or not route or known.unknown or not known.ours:
@@ -291,7 +293,8 @@ def _failed(job: BatchJob, shard: Shard, batch: RemoteBatch, now: datetime) -> S
         return halt
     if verdict.fault is Fault.INPUT:
         return Finish(Phase.FAILED, Reason.BATCH_FAILED, verdict.message)
-    if verdict.fault is Fault.SERVICE and shard.failures >= job.spec.backoff_limit:
+    counted = verdict.fault is not Fault.QUOTA
+    if counted and shard.failures >= job.spec.backoff_limit:
         return Finish(
             Phase.FAILED,
             Reason.BACKOFF_LIMIT_EXCEEDED,
@@ -302,7 +305,7 @@ def _failed(job: BatchJob, shard: Shard, batch: RemoteBatch, now: datetime) -> S
         shard.index,
         Reason.QUOTA if quota else Reason.BATCH_FAILED,
         verdict.message,
-        counted=verdict.fault is Fault.SERVICE,
+        counted=counted,
         refused=quota,
         input_lost=verdict.fault is Fault.INPUT_LOST,
         retry_after=FAULT.wait(shard.failures + 1) if verdict.fault is Fault.SERVICE else timedelta(0),

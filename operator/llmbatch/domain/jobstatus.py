@@ -11,7 +11,7 @@ from llmbatch.api.batchjob import Attempt, BatchJob, BatchJobStatus, CollectedOu
 from llmbatch.api.reasons import ConditionType, Reason
 from llmbatch.domain.conditions import ConditionSet
 from llmbatch.domain.job import shards, trace
-from llmbatch.domain.remote import Counts, RemoteBatch
+from llmbatch.domain.remote import Counts, RemoteBatch, Tag
 from llmbatch.domain.results import Totals
 from llmbatch.domain.steps import AwaitQuota, Close, Finish, Wait
 
@@ -62,6 +62,13 @@ def submitted(job: BatchJob, index: int, route: str, batch: RemoteBatch, now: da
         refused_by=[],
     )
     return with_status(job, start_time=job.status.start_time or now, last_poll_time=now)
+
+
+def resubmitted(job: BatchJob, index: int, route: str, batch: RemoteBatch, now: datetime) -> BatchJob:
+    """The job whose annotations name a batch that its status does not; the batch's tag says which attempt it is."""
+    tag = Tag.of(batch.metadata)
+    attempt = tag.attempt if tag and tag.uid == job.metadata.uid else 1
+    return submitted(job, index, route, batch, now, attempt=attempt)
 
 
 def progressed(job: BatchJob, batches: Sequence[RemoteBatch | None], now: datetime) -> BatchJob:

@@ -25,10 +25,10 @@ from llmbatch.domain.errors import (
     ProviderError,
     StorageError,
 )
-from llmbatch.domain.job import trace
+from llmbatch.domain.job import READ_AGAIN, trace
 from llmbatch.domain.remote import RemoteBatch
 from llmbatch.domain.results import Tally, Totals
-from llmbatch.domain.steps import Collect, Finish, Problem
+from llmbatch.domain.steps import Collect, Finish, Problem, Wait
 from llmbatch.engine.clock import Clock
 from llmbatch.providers.registry import target_of
 from llmbatch.reconcile.accounts import Accounts
@@ -77,6 +77,20 @@ class Collection:
         run.observed = replace(run.observed, totals=totals)
         run.verified = output is not None and totals.lines >= sum(batch.counts.total for batch in step.batches)
         run.job = jobstatus.collected(run.job, totals, output)
+        return None
+
+    async def unwritable(self, job: BatchJob, now: datetime) -> Finish | Wait | None:
+        """Why the sink would not take the results, found before anything is spent; None where it seems well."""
+        sink = self._sink_of(job)
+        if sink is None:
+            return None
+        try:
+            await sink.check()
+        except NEVER as error:
+            return Finish(Phase.FAILED, error.reason, error.message)
+        except (StorageError, CredentialsError) as error:
+            message = f"the output cannot be written: {error.message}"
+            return Wait(Phase.PENDING, error.reason, message, now + READ_AGAIN)
         return None
 
     def _problem(self, run: JobRun, reason: Reason, message: str) -> None:

@@ -131,7 +131,7 @@ class JobReconciler:
             now = self._clock.now()
             step = next_step(run.job, run.observed, now)
             done = await self._act(run, step, now)
-            if isinstance(done, Finish):
+            if isinstance(done, (Finish, Wait)):
                 step, done = done, await self._act(run, done, now)
             if done is not None:
                 return self._requeue(step, run)
@@ -151,8 +151,8 @@ class JobReconciler:
 
     # --- act --------------------------------------------------------------------------------------------------
 
-    async def _act(self, run: JobRun, step: Step, now: datetime) -> Finish | bool | None:
-        """Carry out a step: None to go on, True when this reconcile is over, Finish when the job is."""
+    async def _act(self, run: JobRun, step: Step, now: datetime) -> Finish | Wait | bool | None:
+        """Carry out a step: None to go on, True when this reconcile is over, or the last step of this reconcile."""
         match step:
             case Wait():
                 return await self._wait(run, step, now)
@@ -165,7 +165,7 @@ class JobReconciler:
             case CancelBatch():
                 return await self._cancel(run, step)
             case Begin():
-                return await self._submission.begin(run, step)
+                return await self._collection.unwritable(run.job, now) or await self._submission.begin(run, step)
             case Create():
                 return await self._submission.create(run, step)
             case Adopt():
@@ -282,8 +282,17 @@ class JobReconciler:
     def _progress(self, run: JobRun, now: datetime, *, final: bool = False) -> None:
         if run.observed.totals is None or not final:
             batches = [seen.batch if seen.ours else None for seen in run.observed.shards]
+            self._catch_up(run, now)
             if any(trace(run.job, shard.index).batch_id for shard in shards(run.job)):
                 run.job = jobstatus.progressed(run.job, batches, now)
+
+    def _catch_up(self, run: JobRun, now: datetime) -> None:
+        """Take up batches that only annotations know: the process ended before it wrote status, or status was lost."""
+        for shard, seen in zip(shards(run.job), run.observed.shards, strict=False):
+            route = trace(run.job, shard.index).deployment
+            if shard.batch_id is None and seen.batch is not None and seen.ours and route:
+                run.job = jobstatus.resubmitted(run.job, shard.index, route, seen.batch, now)
+                run.submitted_now.append(shard.index)
 
     async def _tell_submitted(self, run: JobRun) -> None:
         for shard in run.submitted_now:

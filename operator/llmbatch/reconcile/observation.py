@@ -112,9 +112,7 @@ class Observation:
         seen = _file_seen(file)
         run.observed = replace(run.observed, file=seen)
         wanted = job.spec.target_model_name
-        if seen.valid and (
-            wanted in file.spec.target_model_names if wanted else len(file.spec.target_model_names) == 1
-        ):
+        if seen.valid and (wanted in seen.models if wanted else len(seen.models) == 1):
             model = model_of(job, seen)
             run.job = jobstatus.with_status(job, model_name=model)
             run.uploads = {

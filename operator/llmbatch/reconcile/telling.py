@@ -57,7 +57,8 @@ class JobTelling:
         logger.info("batch finished" if status.batch_id else "job finished", extra={"fields": fields})
         spent = f", {usage.get('totalTokens', 0)} tokens, {_cost(amount)}" if status.usage else ""
         kind = "Normal" if step.phase in (Phase.SUCCEEDED, Phase.CANCELLED) else "Warning"
-        await self._events.record(job, kind, step.reason.value, f"{step.message}{spent}")
+        what = "BatchFinished" if status.batch_id else f"Job{step.phase.value}"
+        await self._events.record(job, kind, what, f"{step.reason.value}: {step.message}{spent}")
 
     async def closed(self, job: BatchJob, step: Close) -> None:
         """An attempt failed and another one follows."""
