@@ -1,0 +1,169 @@
+"""A proxy before the API server that can hold a call, lose its answer, or cut the line altogether."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+import aiohttp
+import yaml
+from aiohttp import web
+from yarl import URL
+
+from support.cluster import Cluster
+
+T = TypeVar("T")
+START_SECONDS = 10.0
+HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "content-length", "host"})
+
+
+@dataclass
+class Trap:
+    """Waits for one call and springs once: the call is held before it is passed on, or its answer is lost."""
+
+    kind: Literal["hold", "swallow"]
+    method: str
+    path: str
+    body: str
+    sprung: threading.Event = field(default_factory=threading.Event)
+
+    def fits(self, method: str, path: str, body: bytes) -> bool:
+        """Whether this call is the one; `path` must be its end, `body` a part of it."""
+        return (
+            not self.sprung.is_set() and method == self.method and path.endswith(self.path) and self.body in _of(body)
+        )
+
+    def wait(self, timeout: float = 60.0) -> None:
+        """Wait until it has sprung. Raises AssertionError."""
+        assert self.sprung.wait(timeout), f"no {self.method} …{self.path} with {self.body!r} came within {timeout} s"
+
+
+class ApiProxy:
+    """Passes on every call to a cluster's API server, watches too, over plain HTTP on loopback. Use it in a `with`."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self._cluster = cluster
+        self._folder = folder
+        self._traps: list[Trap] = []
+        self._cut = False
+        self._open: set[asyncio.Transport] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="api-proxy", daemon=True)
+
+    def __enter__(self) -> ApiProxy:
+        self._thread.start()
+        self.kubeconfig = self._kubeconfig(self._do(self._start()))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cut()
+        self._do(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(START_SECONDS)
+        self._loop.close()
+
+    def hold(self, method: str, path: str, body: str = "") -> Trap:
+        """Hold the next such call for ever: the API server never sees it."""
+        return self._arm(Trap("hold", method, path, body))
+
+    def swallow(self, method: str, path: str, body: str = "") -> Trap:
+        """Pass on the next such call and never give its answer."""
+        return self._arm(Trap("swallow", method, path, body))
+
+    def cut(self) -> None:
+        """End every connection, and every new one at once, until `mend`."""
+        self._cut = True
+        self._loop.call_soon_threadsafe(self._abort)
+
+    def mend(self) -> None:
+        """Let calls through again."""
+        self._cut = False
+
+    def _arm(self, trap: Trap) -> Trap:
+        self._traps.append(trap)
+        return trap
+
+    def _abort(self) -> None:
+        for transport in self._open:
+            transport.abort()
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_SECONDS)
+
+    async def _start(self) -> str:
+        config = yaml.safe_load(self._cluster.kubeconfig.read_text())
+        authority = yaml.safe_load(f"!!binary {config['clusters'][0]['cluster']['certificate-authority-data']}")
+        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=authority.decode()), limit=0)
+        self._session = aiohttp.ClientSession(
+            connector=connector, auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None), trust_env=False
+        )
+        application = web.Application(client_max_size=16 * 1024 * 1024)
+        application.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def _stop(self) -> None:
+        await self._runner.cleanup()
+        await self._session.close()
+
+    def _kubeconfig(self, url: str) -> Path:
+        config = yaml.safe_load(self._cluster.kubeconfig.read_text())
+        config["clusters"][0]["cluster"] = {"server": url}
+        path = self._folder / "proxied.kubeconfig"
+        path.write_text(json.dumps(config))
+        return path
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        transport = request.transport
+        assert transport is not None
+        if self._cut:
+            transport.abort()
+            return web.Response(status=500)
+        self._open.add(transport)
+        try:
+            return await self._pass_on(request)
+        finally:
+            self._open.discard(transport)
+
+    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        trap = next((trap for trap in self._traps if trap.fits(request.method, request.path, body)), None)
+        if trap is not None and trap.kind == "hold":
+            trap.sprung.set()
+            await self._until_gone(request)
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
+        url = URL(self._cluster.url + request.raw_path, encoded=True)
+        async with self._session.request(request.method, url, data=body or None, headers=headers) as upstream:
+            if trap is not None:
+                await upstream.read()
+                trap.sprung.set()
+                await self._until_gone(request)
+            kept = {name: value for name, value in upstream.headers.items() if name.lower() not in HOP_BY_HOP}
+            response = web.StreamResponse(status=upstream.status, headers=kept)
+            await response.prepare(request)
+            async for piece in upstream.content.iter_any():
+                await response.write(piece)
+            await response.write_eof()
+            return response
+
+    async def _until_gone(self, request: web.Request) -> None:
+        """Wait until the caller is gone; then this handler ends too."""
+        while request.transport is not None and not request.transport.is_closing():
+            await asyncio.sleep(0.05)
+        raise web.HTTPServiceUnavailable
+
+
+def _of(body: bytes) -> str:
+    return body.decode(errors="replace")
