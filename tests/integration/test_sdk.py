@@ -126,6 +126,7 @@ def test_the_sdk_pages_through_batches_and_files(subject: Subject):
     files = [file.id for file in subject.sdk.files.list(limit=2, purpose="batch")]
 
     assert batches == [batch.id for batch in reversed(made)]
+    assert subject.account.calls().count("batches.list") == 3
     assert files == [batch.input_file_id for batch in reversed(made)]
 
 

@@ -121,10 +121,6 @@ class AccountSettings(_Strict):
         given = data.get("behaviour") or {}
         if isinstance(given, Behaviour):
             given = given.model_dump()
-        known = Behaviour.model_fields.keys() | Pace.model_fields.keys()
-        unknown = sorted(rest.keys() - known)
-        if unknown:
-            raise ValueError(f"an account has no field {', '.join(unknown)}")
         return {**own, "behaviour": Behaviour().patched({**given, **rest})}
 
     @model_validator(mode="after")

@@ -212,9 +212,9 @@ async def test_an_account_that_was_removed_is_unknown(openai: Bench):
     "fields",
     [{"nonsense": 1}, {"hold": "nowhere"}, {"pace": {"nonsense": 1}}, {"provider": "azure"}, {"keys": []}],
 )
-async def test_settings_that_make_no_sense_are_refused(openai: Bench, fields: dict[str, Any]):
+async def test_settings_that_make_no_sense_are_refused(bench: Bench, fields: dict[str, Any]):
     """A field that no account has is an error, not a wish that nobody hears."""
-    await openai.control("PUT", "", {"provider": "openai", "keys": ["key-1"], **fields}, status=400)
+    await bench.control("PUT", "", {"provider": "openai", "keys": ["key-1"], **fields}, status=400)
 
 
 async def test_the_dump_of_an_account_shows_what_it_holds(openai: Bench):
