@@ -91,6 +91,7 @@ FILE = {
             {
                 **EAST,
                 "modelName": "m",
+                "form": "gpt-4o-mini /v1/",
                 "state": "Failed",
                 "reason": "UploadFailed",
                 "error": "The provider was not there.",

@@ -133,6 +133,12 @@ class FileDeployment(Model):
     namespace: Namespace = Field(description="Namespace of the ModelDeployment.")
     name: Name = Field(description="Name of the ModelDeployment.")
     model_name: str = Field(max_length=253, description="The public model name it serves.")
+    form: str | None = Field(
+        default=None,
+        max_length=512,
+        description="What the lines were translated to: the provider's model, and how its URLs begin. "
+        "When the deployment changes it, the copies are made again.",
+    )
     state: CopyState = Field(description="Processed once every shard is.")
     reason: str | None = Field(default=None, max_length=64, description="Why it is not processed, for programs.")
     error: str | None = Field(default=None, max_length=1024, description="Why it is not processed, for people.")

@@ -69,7 +69,7 @@ def run(
         float | None, _option("--retry-scale", "Multiplies the waits between attempts. Default: 1.")
     ] = None,
     workers: Annotated[int | None, _option("--workers", "Reconciles at a time. Default: 16.")] = None,
-    uploads: Annotated[int | None, _option("--uploads", "Uploads at a time. Default: 8.")] = None,
+    uploads: Annotated[int | None, _option("--uploads", "Uploads to one deployment at a time. Default: 8.")] = None,
 ) -> None:
     """Run the operator (KUBECONFIG, or the pod's own account)."""
     flags = {name: value for name, value in locals().items() if value not in (None, [])}

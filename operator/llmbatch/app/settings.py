@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     not_found_grace: float = Field(600.0, ge=1, le=86_400, description="How long a provider's 404 on a batch is a lag.")
     retry_scale: float = Field(1.0, gt=0, le=10, description="Multiplies the waits between attempts.")
     workers: int = Field(16, ge=1, le=256, description="Reconciles at a time.")
-    uploads: int = Field(8, ge=1, le=64, description="Uploads at a time.")
+    uploads: int = Field(8, ge=1, le=64, description="Uploads to one deployment at a time.")
 
     @field_validator("namespace", "shared_deployment_namespace", "allow_network", mode="before")
     @classmethod

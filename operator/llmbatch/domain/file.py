@@ -18,7 +18,8 @@ LEFT_AT_LEAST = timedelta(hours=48)
 """A copy that the provider deletes sooner is made again before a job relies on it: a batch may take 24 hours."""
 PROCESSING_CHECK = timedelta(seconds=2)
 """How often a provider is asked whether it has processed a copy."""
-READ_AGAIN = timedelta(seconds=30)
+DROP_AGAIN = timedelta(seconds=10)
+"""How soon the deletion of a copy on a deployment that no longer is the file's is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Target:
 
     route: str
     model_name: str
+    form: str
+    """What lines are translated to: the provider's model and the beginning of its URLs."""
     max_requests: int
     max_bytes: int
     size: int
@@ -46,16 +49,17 @@ class FileSeen:
     """Deployments on which a batch of this file runs."""
     suspects: Mapping[str, str] | None = None
     """Copies that the provider no longer seems to have: route to file id."""
+    unreadable: tuple[Reason, str] | None = None
+    """Why the source cannot be read again, so that nothing can be uploaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do now: upload to, ask about and delete from these deployments; look again at ``until``."""
+    """What to do now: upload to, ask about and delete from these deployments."""
 
     upload: tuple[str, ...] = ()
     check: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
-    until: datetime | None = None
 
 
 def route_of(entry: FileDeployment) -> str:
@@ -67,20 +71,32 @@ def plan(file: BatchFile, seen: FileSeen, now: datetime) -> Plan:
     """What a validated file needs. Every deployment has its own entry and its own retries."""
     entries = {route_of(entry): entry for entry in file.status.deployments}
     targets = {target.route: target for target in seen.targets}
-    upload, check, times = [], [], list[datetime]()
+    upload, check = [], []
     for route, target in targets.items():
         entry = entries.get(route)
         if route in seen.uploading or target.unusable or _limit(file, target):
             continue
-        if entry is None or _is_due(entry, now) or _is_lost(entry, seen, now):
-            upload.append(route)
-        elif entry.state is CopyState.PROCESSING:
+        if entry is not None and entry.state is CopyState.PROCESSING:
             check.append(route)
-            times.append(now + PROCESSING_CHECK)
-        elif entry.retry_time:
-            times.append(entry.retry_time)
+        elif not seen.unreadable and _needs_upload(entry, target, seen, now):
+            upload.append(route)
     drop = [route for route in entries if route not in targets and route not in seen.in_use]
-    return Plan(tuple(upload), tuple(check), tuple(drop), min(times, default=None))
+    return Plan(tuple(upload), tuple(check), tuple(drop))
+
+
+def next_look(made: Sequence[FileDeployment], seen: FileSeen, now: datetime) -> datetime | None:
+    """When a file with these entries must be looked at again by itself; None where nothing is due."""
+    times = [entry.retry_time for entry in made if entry.retry_time]
+    if any(entry.state is CopyState.PROCESSING for entry in made):
+        times.append(now + PROCESSING_CHECK)
+    targets = {target.route for target in seen.targets}
+    if any(route_of(entry) not in targets | set(seen.in_use) for entry in made):
+        times.append(now + DROP_AGAIN)
+    return min(times, default=None)
+
+
+def _needs_upload(entry: FileDeployment | None, target: Target, seen: FileSeen, now: datetime) -> bool:
+    return entry is None or _is_due(entry, now) or _is_lost(entry, target, seen, now)
 
 
 def _is_due(entry: FileDeployment, now: datetime) -> bool:
@@ -89,10 +105,12 @@ def _is_due(entry: FileDeployment, now: datetime) -> bool:
     return entry.state is CopyState.FAILED and (entry.retry_time is None or entry.retry_time <= now)
 
 
-def _is_lost(entry: FileDeployment, seen: FileSeen, now: datetime) -> bool:
+def _is_lost(entry: FileDeployment, target: Target, seen: FileSeen, now: datetime) -> bool:
     if entry.state is not CopyState.PROCESSED or not entry.files:
         return False
     copy = entry.files[0]
+    if entry.form != target.form:
+        return True
     if seen.suspects and seen.suspects.get(route_of(entry)) == copy.file_id:
         return True
     return seen.needed and copy.expiry_time is not None and copy.expiry_time - now < LEFT_AT_LEAST
@@ -125,67 +143,101 @@ def uploaded(target: Target, remote: RemoteFile, requests: int, now: datetime) -
         expiry_time=remote.expires_at,
     )
     entry = FileDeployment(
-        namespace=namespace, name=name, model_name=target.model_name, state=state, files=[copy]
-    )  # fmt: skip
-    if state is CopyState.FAILED:
-        return failed(target, entry, Reason.UPLOAD_FAILED, "the provider could not process the file", now)
-    return entry
+        namespace=namespace, name=name, model_name=target.model_name, form=target.form, state=state, files=[copy]
+    )
+    return refused(target, entry, now) if state is CopyState.FAILED else entry
+
+
+def checked(target: Target, before: FileDeployment, remote: RemoteFile, now: datetime) -> FileDeployment:
+    """The entry after the provider was asked whether it has processed the copy."""
+    if remote.state is FileState.PROCESSING:
+        return before
+    copy = before.files[0]
+    if remote.state is FileState.ERROR:
+        bad = copy.model_copy(update={"state": CopyState.FAILED})
+        return refused(target, before.model_copy(update={"files": [bad]}), now)
+    good = copy.model_copy(update={"state": CopyState.PROCESSED, "expiry_time": remote.expires_at or copy.expiry_time})
+    return before.model_copy(update={"state": CopyState.PROCESSED, "files": [good]})
+
+
+def refused(target: Target, before: FileDeployment, now: datetime) -> FileDeployment:
+    """The entry for a copy that the provider could not process; another one takes its place later."""
+    message = "the provider could not process the file; it is uploaded again"
+    return failed(target, before, Reason.UPLOAD_FAILED, message, now)
 
 
 def failed(
-    target: Target, before: FileDeployment | None, reason: Reason, message: str, now: datetime, *, retry: bool = True
+    target: Target,
+    before: FileDeployment | None,
+    reason: Reason,
+    message: str,
+    now: datetime,
+    *,
+    wait: timedelta = timedelta(0),
 ) -> FileDeployment:
-    """The entry after an upload failed; it is tried again with backoff."""
-    namespace, name = target.route.split("/", 1)
+    """The entry after an upload failed; it is tried again with backoff, but not before ``wait`` is over."""
     failures = (before.failures or 0 if before else 0) + 1
-    return FileDeployment(
-        namespace=namespace,
-        name=name,
-        model_name=target.model_name,
-        state=CopyState.FAILED,
-        reason=reason.value,
-        error=message[:1024],
-        failures=failures,
-        retry_time=now + UPLOAD.wait(failures) if retry else None,
-        files=before.files if before else [],
+    entry = _blocked(target, reason, message, CopyState.FAILED)
+    return entry.model_copy(
+        update={
+            "form": before.form if before else None,
+            "failures": failures,
+            "retry_time": now + max(wait, UPLOAD.wait(failures)),
+            "files": before.files if before else [],
+        }
     )
 
 
 def entries(
-    file: BatchFile, seen: FileSeen, results: Mapping[str, FileDeployment], dropped: Collection[str]
+    file: BatchFile, seen: FileSeen, results: Mapping[str, FileDeployment], dropped: Collection[str], now: datetime
 ) -> list[FileDeployment]:
     """The entries that status will hold."""
     before = {route_of(entry): entry for entry in file.status.deployments}
-    made = dict[str, FileDeployment]()
-    for target in seen.targets:
-        namespace, name = target.route.split("/", 1)
-        entry = results.get(target.route) or before.get(target.route)
-        limit = _limit(file, target)
-        if limit is not None:
-            entry = _blocked(namespace, name, target, Reason.LIMIT_EXCEEDED, limit, CopyState.FAILED)
-        elif entry is None and target.unusable:
-            entry = _blocked(namespace, name, target, *target.unusable, CopyState.PENDING)
-        elif entry is None:
-            entry = FileDeployment(
-                namespace=namespace, name=name, model_name=target.model_name, state=CopyState.UPLOADING
-            )
-        made[target.route] = entry
-    for route, entry in before.items():
+    made = {target.route: _entry(file, target, before.get(target.route), seen, results, now) for target in seen.targets}
+    for route, entry in {**before, **results}.items():
+        # A copy that came to be while its deployment went: the next look cleans it up.
         if route not in made and route not in dropped:
             made[route] = entry
     return list(made.values())
 
 
-def _blocked(
-    namespace: str, name: str, target: Target, reason: Reason, message: str, state: CopyState
+def _entry(
+    file: BatchFile,
+    target: Target,
+    before: FileDeployment | None,
+    seen: FileSeen,
+    results: Mapping[str, FileDeployment],
+    now: datetime,
 ) -> FileDeployment:
+    entry = results.get(target.route, before)
+    if limit := _limit(file, target):
+        return _blocked(target, Reason.LIMIT_EXCEEDED, limit, CopyState.FAILED, entry)
+    if target.route not in results and _needs_upload(entry, target, seen, now):
+        if seen.unreadable:
+            return _blocked(target, *seen.unreadable, CopyState.FAILED, entry)
+        if target.unusable and (entry is None or entry.state is CopyState.PENDING):
+            return _blocked(target, *target.unusable, CopyState.PENDING)
+    if entry is None or entry.state is CopyState.PENDING:
+        namespace, name = target.route.split("/", 1)
+        entry = FileDeployment(
+            namespace=namespace, name=name, model_name=target.model_name, state=CopyState.UPLOADING
+        )  # fmt: skip
+    return entry
+
+
+def _blocked(
+    target: Target, reason: Reason, message: str, state: CopyState, before: FileDeployment | None = None
+) -> FileDeployment:
+    namespace, name = target.route.split("/", 1)
     return FileDeployment(
         namespace=namespace,
         name=name,
         model_name=target.model_name,
+        form=before.form if before else None,
         state=state,
         reason=reason.value,
         error=message[:1024],
+        files=before.files if before else [],
     )
 
 
@@ -251,42 +303,28 @@ def unread(file: BatchFile, error: LLMBatchError, now: datetime) -> BatchFileSta
     )
 
 
-def changed(file: BatchFile, now: datetime) -> BatchFileStatus:
-    """The status of a file whose source holds other content than was validated; copies that exist stay good."""
-    message = "the source changed after it was validated; put it back, or give new content a new BatchFile"
-    ready = any(entry.state is CopyState.PROCESSED for entry in file.status.deployments)
-    conditions = (
-        _conditions(file, now)
-        .set(ConditionType.VALIDATED, True, Reason.VALID, f"{file.status.requests} requests")
-        .set(ConditionType.READY, ready, Reason.UPLOADED if ready else Reason.SOURCE_CHANGED, message)
-        .set(ConditionType.UPLOADED, False, Reason.SOURCE_CHANGED, message)
-        .set(ConditionType.STALLED, True, Reason.SOURCE_CHANGED, message)
-    )
+def still_invalid(file: BatchFile, now: datetime) -> BatchFileStatus:
+    """The status of a file that was refused before: nothing but the generation that it describes."""
     return file.status.model_copy(
-        update={"conditions": conditions.list(), "observed_generation": file.metadata.generation}
+        update={"conditions": _kept(file, now).list(), "observed_generation": file.metadata.generation}
     )
 
 
 def summary(file: BatchFile, made: Sequence[FileDeployment], now: datetime) -> BatchFileStatus:
     """The status of a valid file with these copies."""
     good = [entry for entry in made if entry.state is CopyState.PROCESSED]
-    bad = [entry for entry in made if entry.state is not CopyState.PROCESSED]
-    conditions = _conditions(file, now).set(
-        ConditionType.VALIDATED, True, Reason.VALID, f"{file.status.requests} requests"
+    bad = sorted(
+        (entry for entry in made if entry.state is not CopyState.PROCESSED), key=lambda entry: not entry.reason
     )
-    uploaded_to = f"{len(good)} of {len(made)} deployments hold the file"
-    why = "; ".join(f"{route_of(entry)}: {entry.error or entry.state.value}" for entry in bad[:3])
-    if not made:
-        models = ", ".join(file.spec.target_model_names)
-        message = f"waits for a ModelDeployment with modelName {models} that admits this namespace; create one"
-        reason = Reason.DEPLOYMENT_NOT_FOUND
-    else:
-        message = f"{uploaded_to}; {why}" if bad else uploaded_to
-        reason = Reason(bad[0].reason) if bad and bad[0].reason else Reason.UPLOADING
+    conditions = _conditions(file, now)
+    conditions.set(ConditionType.VALIDATED, True, Reason.VALID, f"{file.status.requests} requests")
+    reason, message = _why_not_uploaded(file, good, bad)
     conditions.set(ConditionType.READY, bool(good), Reason.UPLOADED if good else reason, message)
     everywhere = bool(good) and not bad
     conditions.set(ConditionType.UPLOADED, everywhere, Reason.UPLOADED if everywhere else reason, message)
-    if not good:
+    if reason is Reason.SOURCE_CHANGED:
+        conditions.set(ConditionType.STALLED, True, reason, message)
+    elif not good:
         conditions.set(ConditionType.RECONCILING, True, reason, message)
     return file.status.model_copy(
         update={
@@ -297,14 +335,35 @@ def summary(file: BatchFile, made: Sequence[FileDeployment], now: datetime) -> B
     )
 
 
+def _why_not_uploaded(
+    file: BatchFile, good: Sequence[FileDeployment], bad: Sequence[FileDeployment]
+) -> tuple[Reason, str]:
+    if not good and not bad:
+        models = ", ".join(file.spec.target_model_names)
+        message = f"waits for a ModelDeployment with modelName {models} that admits this namespace; create one"
+        return Reason.DEPLOYMENT_NOT_FOUND, message
+    for entry in bad:
+        if entry.reason == Reason.SOURCE_CHANGED:
+            return Reason.SOURCE_CHANGED, entry.error or ""
+    message = f"{len(good)} of {len(good) + len(bad)} deployments hold the file"
+    if not bad:
+        return Reason.UPLOADED, message
+    why = "; ".join(f"{route_of(entry)}: {entry.error or entry.state.value}" for entry in bad[:3])
+    return Reason(bad[0].reason) if bad[0].reason else Reason.UPLOADING, f"{message}; {why}"
+
+
 def held(file: BatchFile, jobs: Sequence[str], now: datetime) -> BatchFileStatus:
     """The status of a file whose deletion waits for jobs."""
     names = ", ".join(jobs[:5]) + (f" and {len(jobs) - 5} more" if len(jobs) > 5 else "")
     message = f"deletion waits for unfinished jobs: {names}; delete or cancel them"
+    conditions = _kept(file, now).set(ConditionType.RECONCILING, True, Reason.DELETION_WAITS, message)
+    return file.status.model_copy(update={"conditions": conditions.list()})
+
+
+def _kept(file: BatchFile, now: datetime) -> ConditionSet:
+    """The conditions as they were, for the present generation."""
     conditions = _conditions(file, now)
     for found in file.status.conditions:
-        if found.type not in (ConditionType.RECONCILING, ConditionType.STALLED):
-            status = {"True": True, "False": False}.get(found.status)
-            conditions.set(ConditionType(found.type), status, Reason(found.reason), found.message)
-    conditions.set(ConditionType.RECONCILING, True, Reason.DELETION_WAITS, message)
-    return file.status.model_copy(update={"conditions": conditions.list()})
+        status = {"True": True, "False": False}.get(found.status)
+        conditions.set(ConditionType(found.type), status, Reason(found.reason), found.message)
+    return conditions

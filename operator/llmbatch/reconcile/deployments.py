@@ -76,8 +76,7 @@ class DeploymentReconciler:
         late = await self._write(deployment, self._status(deployment, health, account))
         if late is not None:
             return Requeue(late)
-        waits_for_person = account is None
-        return Requeue(self._recheck) if waits_for_person or self._index.depends_on(deployment) else None
+        return Requeue(self._recheck) if not health.ready or self._index.depends_on(deployment) else None
 
     async def _health(self, deployment: ModelDeployment) -> tuple[Health, Account | None]:
         try:

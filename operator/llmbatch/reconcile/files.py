@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from llmbatch.api import BatchFile, ModelDeployment, names
 from llmbatch.api.batchfile import BatchFileStatus, CopyState, FileDeployment
+from llmbatch.api.reasons import Reason
 from llmbatch.domain import file as lifecycle
-from llmbatch.domain.errors import CredentialsError, LLMBatchError, SourceChanged, StorageError
+from llmbatch.domain.errors import CredentialsError, LLMBatchError, StorageError
 from llmbatch.domain.lines import InputReport
 from llmbatch.domain.translate import translated_size
 from llmbatch.engine.clock import Clock
@@ -20,11 +22,15 @@ from llmbatch.providers.registry import target_of
 from llmbatch.reconcile.abandonment import Abandonment
 from llmbatch.reconcile.index import Index, deployment_key, key_of, route_of
 from llmbatch.reconcile.tenancy import Tenancy
-from llmbatch.reconcile.uploads import Inputs, Uploads, largest, limits_of
+from llmbatch.reconcile.uploads import Inputs, Uploads, form_of, largest, limits_of
 from llmbatch.reconcile.writer import Writer
 
 logger = logging.getLogger(__name__)
 
+Deployments = Mapping[str, ModelDeployment]
+"""By route."""
+CHANGED_RECHECK = 10
+"""How much more seldom a source that changed is read again: people put it back, and it may be large."""
 PATIENCE = 1.0
 """Seconds that a reconcile waits for uploads, so that small files are told of in one write."""
 
@@ -66,84 +72,90 @@ class FileReconciler:
         if file.metadata.deletion_timestamp is not None:
             return await self._delete(file)
         if lifecycle.is_validated(file) and not lifecycle.is_valid(file):
+            await self._write(file, lifecycle.still_invalid(file, self._clock.now()))
             return None
-        deployments = await self._tenancy.deployments_for(file.spec.target_model_names, key.namespace)
+        matching = await self._tenancy.deployments_for(file.spec.target_model_names, key.namespace)
+        deployments = {route_of(deployment): deployment for deployment in matching}
+        if lifecycle.is_validated(file):
+            return await self._keep_copies(await self._claimed(file), deployments)
+        return await self._validate(file, deployments)
+
+    async def _validate(self, file: BatchFile, deployments: Deployments) -> Requeue | None:
+        """Read the whole input once; nothing is sent anywhere before."""
+        requests, size = largest(list(deployments.values()))
+        self._inputs.forget(file.metadata.uid)
         try:
-            report = await self._report(file, deployments)
-        except SourceChanged:
-            await self._write(file, lifecycle.changed(file, self._clock.now()))
-            return None
+            report = await self._inputs.report(file, max_requests=requests, max_bytes=size)
         except (StorageError, CredentialsError) as error:
-            if lifecycle.is_validated(file):
-                logger.warning("%s cannot be read again: %s", key, error.message)
-                return Requeue(self._recheck)
             await self._write(file, lifecycle.unread(file, error, self._clock.now()))
             return Requeue(self._recheck)
         if not report.valid:
             await self._write(file, lifecycle.invalid(file, report, self._clock.now()))
             return None
-        return await self._keep_copies(file, report, deployments)
-
-    async def _report(self, file: BatchFile, deployments: list[ModelDeployment]) -> InputReport:
-        """What the input is; read only as long as something may have to be uploaded."""
-        requests, size = largest(deployments)
-        if not lifecycle.is_validated(file):
-            self._inputs.forget(file.metadata.uid)
-            return await self._inputs.report(file, max_requests=requests, max_bytes=size)
-        copies = {lifecycle.route_of(entry): entry for entry in file.status.deployments}
-        routes = {route_of(deployment) for deployment in deployments}
-        settled = all(route in copies and copies[route].state is CopyState.PROCESSED for route in routes)
-        if settled and not self._suspects(file) and not self._expires(file):
-            return _from_status(file)
-        return await self._inputs.report(file, max_requests=max(requests, file.status.requests or 0), max_bytes=1 << 62)
-
-    async def _keep_copies(
-        self, file: BatchFile, report: InputReport, deployments: list[ModelDeployment]
-    ) -> Requeue | None:
         if names.FINALIZER not in file.metadata.finalizers:
             self._met.add(file.metadata.uid)
-            finalizers = [*file.metadata.finalizers, names.FINALIZER]
-            file = await self._writer.metadata(file, finalizers=finalizers)
-        written = file
-        file = lifecycle.with_report(file, report)
-        by_route = {route_of(deployment): deployment for deployment in deployments}
-        seen = self._seen(file, report, by_route)
-        plan = lifecycle.plan(file, seen, self._clock.now())
-        for target in seen.targets:
-            if target.route in plan.upload:
-                first = file.metadata.uid not in self._met
-                self._uploads.start(file, by_route[target.route], target, look_first=first)
-        checked, dropped = await asyncio.gather(
-            self._check(file, by_route, plan.check), self._drop(file, plan.drop)
-        )  # fmt: skip
-        try:
-            results = checked | await self._uploads.results(file, patience=PATIENCE)
-        except SourceChanged:
-            self._inputs.forget(file.metadata.uid)
-            await self._write(written, lifecycle.changed(file, self._clock.now()))
-            return None
-        made = lifecycle.entries(file, seen, results, dropped)
+        return await self._keep_copies(await self._claimed(file), deployments, report)
+
+    async def _claimed(self, file: BatchFile) -> BatchFile:
+        """The file with the finalizer that holds it until its copies are gone."""
+        if names.FINALIZER in file.metadata.finalizers:
+            return file
+        return await self._writer.metadata(file, finalizers=[*file.metadata.finalizers, names.FINALIZER])
+
+    async def _keep_copies(
+        self, written: BatchFile, deployments: Deployments, report: InputReport | None = None
+    ) -> Requeue | None:
+        """``written`` is the file as stored, ``report`` what validation just found."""
+        file = lifecycle.with_report(written, report) if report else written
+        seen, plan = await self._plan(file, deployments, report)
+        targets = {target.route: target for target in seen.targets}
+        for route in plan.upload:
+            self._uploads.start(
+                file,
+                deployments[route],
+                targets[route],
+                look_first=file.metadata.uid not in self._met,
+                in_use=route in seen.in_use,
+            )
+        for route in plan.check:
+            self._uploads.check(file, deployments[route], targets[route])
+        dropped = await self._drop(file, plan.drop)
+        results = await self._uploads.results(file, patience=PATIENCE)
+        made = lifecycle.entries(file, seen, results, dropped, self._clock.now())
         await self._write(written, lifecycle.summary(file, made, self._clock.now()))
         for route in results:
             self._index.suspects.pop((key_of(file), route), None)
-        return self._again(file, made, plan)
+        return self._again(file, made, seen)
 
-    def _again(self, file: BatchFile, made: list[FileDeployment], plan: lifecycle.Plan) -> Requeue | None:
-        now = self._clock.now()
-        times = [entry.retry_time for entry in made if entry.retry_time]
-        if any(entry.state is CopyState.PROCESSING for entry in made):
-            times.append(now + lifecycle.PROCESSING_CHECK)
-        if plan.drop:
-            times.append(now + lifecycle.READ_AGAIN)
-        wait = min(times, default=None)
-        if wait is not None:
-            return Requeue(max(0.1, (wait - now).total_seconds()))
+    async def _plan(
+        self, file: BatchFile, deployments: Deployments, report: InputReport | None
+    ) -> tuple[lifecycle.FileSeen, lifecycle.Plan]:
+        """What is to be done; the source is read again only where something is to be uploaded."""
+        seen = self._seen(file, report or _from_status(file), deployments)
+        plan = lifecycle.plan(file, seen, self._clock.now())
+        if report or not plan.upload:
+            return seen, plan
+        try:
+            report = await self._inputs.report(file, max_requests=file.status.requests or 0, max_bytes=1 << 62)
+        except (StorageError, CredentialsError) as error:
+            logger.warning("%s cannot be read again: %s", key_of(file), error.message)
+            seen = replace(seen, unreadable=(error.reason, error.message))
+        else:
+            seen = self._seen(file, report, deployments)
+        return seen, lifecycle.plan(file, seen, self._clock.now())
+
+    def _again(self, file: BatchFile, made: list[FileDeployment], seen: lifecycle.FileSeen) -> Requeue | None:
+        waits = list[float]()
+        if due := lifecycle.next_look(made, seen, self._clock.now()):
+            waits.append((due - self._clock.now()).total_seconds())
+        if seen.unreadable:
+            waits.append(self._recheck * (CHANGED_RECHECK if seen.unreadable[0] is Reason.SOURCE_CHANGED else 1))
         good = any(entry.state is CopyState.PROCESSED for entry in made)
-        return None if good or self._uploads.under_way(file) else Requeue(self._recheck)
+        if not good and not self._uploads.under_way(file):
+            waits.append(self._recheck)
+        return Requeue(max(0.1, min(waits))) if waits else None
 
-    def _seen(
-        self, file: BatchFile, report: InputReport, deployments: dict[str, ModelDeployment]
-    ) -> lifecycle.FileSeen:
+    def _seen(self, file: BatchFile, report: InputReport, deployments: Deployments) -> lifecycle.FileSeen:
         jobs = self._index.unfinished_jobs_of(key_of(file))
         return lifecycle.FileSeen(
             targets=[self._target(route, deployment, report) for route, deployment in deployments.items()],
@@ -159,6 +171,7 @@ class FileReconciler:
         return lifecycle.Target(
             route=route,
             model_name=deployment.spec.model_name,
+            form=form_of(deployment),
             max_requests=requests,
             max_bytes=size,
             size=translated_size(report, target.model, target.capabilities.url_prefix) if report.payload_bytes else 0,
@@ -169,47 +182,38 @@ class FileReconciler:
         key = key_of(file)
         return {route: file_id for (other, route), file_id in self._index.suspects.items() if other == key}
 
-    def _expires(self, file: BatchFile) -> bool:
-        soon = self._clock.now() + lifecycle.LEFT_AT_LEAST
-        return any(
-            copy.expiry_time and copy.expiry_time < soon for entry in file.status.deployments for copy in entry.files
-        )
-
-    async def _check(
-        self, file: BatchFile, deployments: dict[str, ModelDeployment], routes: Collection[str]
-    ) -> dict[str, FileDeployment]:
-        known = {lifecycle.route_of(entry): entry for entry in file.status.deployments}
-        now = self._clock.now()
-        entries = await asyncio.gather(
-            *(self._uploads.check(deployments[route], known[route], now) for route in routes)
-        )  # fmt: skip
-        return dict(zip(routes, entries, strict=True))
-
     async def _drop(self, file: BatchFile, routes: Collection[str]) -> list[str]:
         """Delete the copies on deployments that no longer are the file's; answers those that are clean."""
-        clean = []
-        for route in routes:
-            try:
-                await self._delete_copy(file, route)
-            except LLMBatchError as error:
-                logger.warning("copy of %s on %s not deleted: %s", key_of(file), route, error.message)
-            else:
-                clean.append(route)
-        return clean
+        done = await asyncio.gather(*(self._delete_copies(file, route) for route in routes))
+        return [route for route, clean in zip(routes, done, strict=True) if clean]
 
-    async def _delete_copy(self, file: BatchFile, route: str) -> None:
+    async def _delete_copies(self, file: BatchFile, route: str) -> bool:
         deployment = self._index.deployments.get(deployment_key(route))
-        if deployment is None:
-            return
-        known = next((entry for entry in file.status.deployments if lifecycle.route_of(entry) == route), None)
-        await self._uploads.delete(file, deployment, known)
+        if deployment is None or not self._may_hold(file, route):
+            return True
+        try:
+            await self._uploads.delete(file, deployment)
+        except LLMBatchError as error:
+            logger.warning("copy of %s on %s not deleted: %s", key_of(file), route, error.message)
+            return False
+        return True
+
+    def _may_hold(self, file: BatchFile, route: str) -> bool:
+        """Whether a deployment may have a copy: one that is known, or that this or another process lost sight of."""
+        known = any(
+            copy.file_id
+            for entry in file.status.deployments
+            for copy in entry.files
+            if lifecycle.route_of(entry) == route
+        )
+        return known or file.metadata.uid not in self._met or self._uploads.may_exist(file, route)
 
     async def _delete(self, file: BatchFile) -> Requeue | None:
         key = key_of(file)
         if names.FINALIZER not in file.metadata.finalizers:
             self._inputs.forget(file.metadata.uid)
             return None
-        jobs = [job.name for job, _ in self._index.unfinished_jobs_of(key)]
+        jobs = [job.name for job, view in self._index.unfinished_jobs_of(key) if view.uses(file)]
         if jobs:
             await self._write(file, lifecycle.held(file, jobs, self._clock.now()))
             return Requeue(self._recheck)
@@ -217,10 +221,8 @@ class FileReconciler:
         if file.spec.deletion_policy == "Delete":
             routes = {lifecycle.route_of(entry) for entry in file.status.deployments}
             matching = await self._tenancy.deployments_for(file.spec.target_model_names, key.namespace)
-            for deployment in matching:
-                if self._uploads.may_exist(file, route_of(deployment)):
-                    routes.add(route_of(deployment))
-            left = set(routes) - set(await self._drop(file, sorted(routes)))
+            routes |= {route_of(deployment) for deployment in matching}
+            left = routes - set(await self._drop(file, sorted(routes)))
             if left and not await self._abandonment.is_due(file):
                 return Requeue(2.0)
             if left:
@@ -228,6 +230,7 @@ class FileReconciler:
         finalizers = [finalizer for finalizer in file.metadata.finalizers if finalizer != names.FINALIZER]
         await self._writer.metadata(file, finalizers=finalizers)
         self._inputs.forget(file.metadata.uid)
+        self._uploads.forget(file)
         self._met.discard(file.metadata.uid)
         return None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from llmbatch.api import BatchFile, BatchJob, ModelDeployment
@@ -44,6 +45,7 @@ class JobView:
     """A job, as far as others need to know it."""
 
     uid: str
+    created: datetime
     file: Key
     model: str | None
     phase: Phase
@@ -57,6 +59,12 @@ class JobView:
     def finished(self) -> bool:
         """Whether nothing more will happen."""
         return self.phase.finished
+
+    def uses(self, file: BatchFile) -> bool:
+        """Whether it may still be run on this file, which is being deleted: one made later waits for another file of
+        that name."""
+        deleted = file.metadata.deletion_timestamp
+        return not self.finished and (deleted is None or self.created <= deleted)
 
     @property
     def holds_room(self) -> bool:
@@ -219,6 +227,7 @@ class Index:
         before = self.jobs.get(key_of(job))
         return JobView(
             uid=meta.uid,
+            created=meta.creation_timestamp,
             file=file,
             model=model or (known.models[0] if known and known.models else None),
             phase=status.phase,
@@ -246,9 +255,14 @@ class Index:
             waiting = iter(self._waiting.get(job.model or "", ()))
             woken |= {other for other, _ in zip(waiting, range(WOKEN_BY_HEADROOM), strict=False) if other != key}
         file = self.files.get(job.file)
-        if file is not None and file.deleting:
+        if file is not None and (file.deleting or self._is_going(job.route)):
             woken.add(job.file)
         return woken
+
+    def _is_going(self, route: str | None) -> bool:
+        """Whether a deployment is gone or waits for the copies on it."""
+        deployment = self.deployments.get(deployment_key(route)) if route else None
+        return route is not None and (deployment is None or deployment.metadata.deletion_timestamp is not None)
 
     # --- headroom ---------------------------------------------------------------------------------------------
 

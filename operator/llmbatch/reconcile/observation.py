@@ -23,6 +23,7 @@ from llmbatch.reconcile.index import Index, key_of, route_of
 from llmbatch.reconcile.jobrun import JobRun
 from llmbatch.reconcile.submission import Submission
 from llmbatch.reconcile.tenancy import Tenancy
+from llmbatch.reconcile.uploads import form_of
 
 ADOPTABLE = frozenset({BatchState.VALIDATING, BatchState.IN_PROGRESS, BatchState.FINALIZING, BatchState.COMPLETED})
 UNKNOWN_AT_LEAST = 5.0
@@ -107,7 +108,7 @@ class Observation:
         if all(trace(job, shard.index).batch_id for shard in shards(job)) and job.status.model_name:
             return
         file = await self._kube.get(BatchFile, job.metadata.namespace, job.spec.input_file_ref.name)
-        if file is None:
+        if file is None or _came_too_late(job, file):
             return
         seen = _file_seen(file)
         run.observed = replace(run.observed, file=seen)
@@ -132,6 +133,8 @@ class Observation:
             route = route_of(deployment)
             entry = entries.get(route)
             copy = entry.files[0].file_id if entry and entry.state is CopyState.PROCESSED and entry.files else None
+            if entry is not None and entry.form != form_of(deployment):
+                copy = None
             if copy is not None and self._index.suspects.get((key_of(file), route)) == copy:
                 copy = None
             active, enqueued = self._index.load(route)
@@ -163,6 +166,12 @@ class Observation:
                 if fits and candidate.file_id and self._is_ours(run.job, 0, batch):
                     run.see(0, orphan=(candidate.deployment, batch))
                     return
+
+
+def _came_too_late(job: BatchJob, file: BatchFile) -> bool:
+    """Whether the file was being deleted before the job was made, which therefore means another one of that name."""
+    deleted = file.metadata.deletion_timestamp
+    return deleted is not None and deleted < job.metadata.creation_timestamp
 
 
 def _file_seen(file: BatchFile) -> FileSeen:

@@ -7,13 +7,15 @@ import contextlib
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from datetime import timedelta
+from weakref import WeakValueDictionary
 
 from llmbatch.api import BatchFile, ModelDeployment
-from llmbatch.api.batchfile import CopyState, FileDeployment, ProviderFile
+from llmbatch.api.batchfile import FileDeployment
 from llmbatch.api.reasons import Reason
 from llmbatch.domain import file as lifecycle
+from llmbatch.domain.backoff import UPLOAD
 from llmbatch.domain.errors import LLMBatchError, NotFound, ProviderError, SourceChanged
 from llmbatch.domain.lines import InputCheck, InputReport
 from llmbatch.domain.quantity import duration, quantity
@@ -24,7 +26,7 @@ from llmbatch.engine.queue import WorkQueue
 from llmbatch.providers.protocol import BatchProvider
 from llmbatch.providers.registry import target_of
 from llmbatch.reconcile.accounts import Accounts
-from llmbatch.reconcile.index import key_of
+from llmbatch.reconcile.index import key_of, route_of
 from llmbatch.storage.source import Source
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ logger = logging.getLogger(__name__)
 KEPT_REPORTS = 4096
 """Reports of validated inputs in memory; one that was dropped costs one more reading of the source."""
 LONGEST_NAME = 200
+CHANGED = "the source changed after it was validated; put it back, or give new content a new BatchFile"
 
 
 def provider_name(file_uid: str, route: str, shard: int) -> str:
@@ -65,7 +68,7 @@ class Inputs:
                 await asyncio.sleep(0)
             report = check.finish()
             if file.status.sha256 is not None and report.sha256 != file.status.sha256:
-                raise SourceChanged("the source changed after it was validated")
+                raise SourceChanged(CHANGED)
             self._reports[uid] = report
             if len(self._reports) > KEPT_REPORTS:
                 self._reports.popitem(last=False)
@@ -85,36 +88,62 @@ class Uploads:
         self._inputs = inputs
         self._queue = queue
         self._clock = clock
-        self._limit = asyncio.Semaphore(at_once)
+        self._at_once = at_once
+        self._limits: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._tasks: dict[tuple[str, str], asyncio.Task[FileDeployment]] = {}
+        self._awaited: set[str] = set()
         self._may_exist: set[tuple[str, str]] = set()
 
     def under_way(self, file: BatchFile) -> list[str]:
-        """Deployments that the file is being uploaded to, or whose result was not taken yet."""
+        """Deployments that the file is being uploaded to or asked about, or whose result was not taken yet."""
         return [route for uid, route in self._tasks if uid == file.metadata.uid]
 
     def start(
-        self, file: BatchFile, deployment: ModelDeployment, target: lifecycle.Target, *, look_first: bool
+        self,
+        file: BatchFile,
+        deployment: ModelDeployment,
+        target: lifecycle.Target,
+        *,
+        look_first: bool,
+        in_use: bool,
     ) -> None:
-        """Begin an upload. ``look_first`` where a crash or a lost answer may have left a copy there already."""
+        """Begin an upload.
+
+        ``look_first`` where a crash may have left a copy there already; ``in_use`` where a batch may still read the
+        copy that is replaced.
+        """
         where = (file.metadata.uid, target.route)
-        look = look_first or where in self._may_exist
-        task = asyncio.create_task(self._upload(file, deployment, target, look_first=look), name="upload")
-        self._tasks[where] = task
+        if look_first:
+            self._may_exist.add(where)
+        self._begin(file, target.route, self._upload(file, deployment, target, in_use=in_use))
+
+    def check(self, file: BatchFile, deployment: ModelDeployment, target: lifecycle.Target) -> None:
+        """Begin to ask whether the provider has processed the copy."""
+        self._begin(file, target.route, self._check(file, deployment, target))
+
+    def _begin(self, file: BatchFile, route: str, work: Coroutine[None, None, FileDeployment]) -> None:
+        task = self._tasks[(file.metadata.uid, route)] = asyncio.create_task(work, name="upload")
         key = key_of(file)
-        task.add_done_callback(lambda _: self._queue.add(key))
+
+        def ended(_: object) -> None:
+            if file.metadata.uid not in self._awaited:
+                self._queue.add(key)
+
+        task.add_done_callback(ended)
 
     async def results(self, file: BatchFile, *, patience: float) -> dict[str, FileDeployment]:
-        """Take the results that are there, after waiting a moment for those that will be there soon.
-
-        Raises SourceChanged where an upload found other content.
-        """
-        mine = {route: task for (uid, route), task in self._tasks.items() if uid == file.metadata.uid}
+        """Take the results that are there, after waiting a moment for those that will be there soon."""
+        uid = file.metadata.uid
+        mine = {route: task for (owner, route), task in self._tasks.items() if owner == uid}
         if mine:
-            await asyncio.wait(mine.values(), timeout=patience)
+            self._awaited.add(uid)
+            try:
+                await asyncio.wait(mine.values(), timeout=patience)
+            finally:
+                self._awaited.discard(uid)
         ended = {route: task for route, task in mine.items() if task.done()}
         for route in ended:
-            del self._tasks[(file.metadata.uid, route)]
+            del self._tasks[(uid, route)]
         return {route: task.result() for route, task in ended.items()}
 
     async def abandon(self, file: BatchFile) -> None:
@@ -122,7 +151,7 @@ class Uploads:
         for where in [where for where in self._tasks if where[0] == file.metadata.uid]:
             task = self._tasks.pop(where)
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, LLMBatchError):
+            with contextlib.suppress(asyncio.CancelledError):
                 await task
             self._may_exist.add(where)
 
@@ -133,58 +162,83 @@ class Uploads:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def settled(self, file: BatchFile, route: str) -> None:
-        """Nothing of the file is left on a deployment."""
-        self._may_exist.discard((file.metadata.uid, route))
+    def forget(self, file: BatchFile) -> None:
+        """The file is gone."""
+        self._may_exist = {where for where in self._may_exist if where[0] != file.metadata.uid}
 
     def may_exist(self, file: BatchFile, route: str) -> bool:
         """Whether a copy may be there that no id is known of."""
         return (file.metadata.uid, route) in self._may_exist
 
     async def _upload(
-        self, file: BatchFile, deployment: ModelDeployment, target: lifecycle.Target, *, look_first: bool
+        self, file: BatchFile, deployment: ModelDeployment, target: lifecycle.Target, *, in_use: bool
     ) -> FileDeployment:
-        where = (file.metadata.uid, target.route)
-        before = next((entry for entry in file.status.deployments if lifecycle.route_of(entry) == target.route), None)
-        async with self._limit:
-            try:
+        before = _entry(file, target.route)
+        limit = self._limits.setdefault(target.route, asyncio.Semaphore(self._at_once))
+        try:
+            async with limit:
                 remote = await self._accounts.call(
-                    deployment, lambda provider: self._copy(file, deployment, target, provider, look_first=look_first)
+                    deployment, lambda provider: self._copy(file, deployment, target, provider)
                 )
-            except SourceChanged:
-                raise
-            except LLMBatchError as error:
-                if isinstance(error, ProviderError) and not error.certain:
-                    self._may_exist.add(where)
-                logger.warning("upload of %s to %s failed: %s", key_of(file), target.route, error.message)
-                again = error.retryable or isinstance(error, NotFound)
-                return lifecycle.failed(target, before, error.reason, error.message, self._clock.now(), retry=again)
-        self._may_exist.discard(where)
+                await self._replace(file, deployment, before, remote, in_use=in_use)
+        except LLMBatchError as error:
+            return self._failed(file, target, before, error)
+        except Exception:
+            logger.exception("upload of %s to %s ended by a mistake of the operator's own", key_of(file), target.route)
+            self._may_exist.add((file.metadata.uid, target.route))
+            message = "the upload ended by a mistake of the operator's own, see its log"
+            return lifecycle.failed(target, before, Reason.UPLOAD_FAILED, message, self._clock.now())
         return lifecycle.uploaded(target, remote, file.status.requests or 0, self._clock.now())
 
+    def _failed(
+        self, file: BatchFile, target: lifecycle.Target, before: FileDeployment | None, error: LLMBatchError
+    ) -> FileDeployment:
+        if isinstance(error, ProviderError) and not error.certain:
+            self._may_exist.add((file.metadata.uid, target.route))
+        logger.warning("upload of %s to %s failed: %s", key_of(file), target.route, error.message)
+        wait = timedelta(seconds=getattr(error, "retry_after", None) or 0.0)
+        if isinstance(error, SourceChanged):
+            self._inputs.forget(file.metadata.uid)
+        elif not error.retryable:
+            wait = max(wait, UPLOAD.most)
+        return lifecycle.failed(target, before, error.reason, error.message, self._clock.now(), wait=wait)
+
     async def _copy(
-        self,
-        file: BatchFile,
-        deployment: ModelDeployment,
-        target: lifecycle.Target,
-        provider: BatchProvider,
-        *,
-        look_first: bool,
+        self, file: BatchFile, deployment: ModelDeployment, target: lifecycle.Target, provider: BatchProvider
     ) -> RemoteFile:
         name = provider_name(file.metadata.uid, target.route, 0)
-        if look_first and (found := await self._adopt(provider, name, file, target)):
+        look = self.may_exist(file, target.route)
+        if look and (found := await self._adopt(provider, name, file, target)):
             return found
         translation = Translation(target_of(deployment.spec).model, provider.capabilities.url_prefix)
         ttl = duration(file.spec.provider_file_ttl)
-        lines = self._lines(file, translation)
+        lines = _verified(self._inputs.source(file), translation, file.status.sha256)
         return await provider.upload(lines, name=name, ttl=ttl, size=target.size)
+
+    async def _replace(
+        self,
+        file: BatchFile,
+        deployment: ModelDeployment,
+        before: FileDeployment | None,
+        remote: RemoteFile,
+        *,
+        in_use: bool,
+    ) -> None:
+        """Delete the copies that another one took the place of, or leave them to the file's deletion."""
+        for file_id in _ids(before) - {remote.id}:
+            try:
+                if in_use:
+                    raise InUse(file_id)
+                await self._accounts.call(deployment, lambda provider, id_=file_id: provider.delete_file(id_))
+            except LLMBatchError as error:
+                logger.info("copy %s of %s is kept for now: %s", file_id, key_of(file), error.message)
+                self._may_exist.add((file.metadata.uid, route_of(deployment)))
 
     async def _adopt(
         self, provider: BatchProvider, name: str, file: BatchFile, target: lifecycle.Target
     ) -> RemoteFile | None:
         """The copy to keep of all that bear the name; the others, and those that are no good, are deleted."""
-        known = next((entry for entry in file.status.deployments if lifecycle.route_of(entry) == target.route), None)
-        replaced = {copy.file_id for copy in known.files} if known else set()
+        replaced = _ids(_entry(file, target.route))
         found = [copy for copy in await provider.find_files(name) if copy.id not in replaced]
         usable = [copy for copy in found if self._is_usable(copy, target)]
         kept = max(usable, key=_preference, default=None)
@@ -198,61 +252,69 @@ class Uploads:
         # A cut upload may be kept as a shorter file by a provider that does not check.
         return copy.state is not FileState.ERROR and lasts and copy.bytes in (0, target.size)
 
-    async def _lines(self, file: BatchFile, translation: Translation) -> AsyncIterator[bytes]:
-        async for chunk in self._inputs.source(file).chunks():
-            if made := translation.feed(chunk):
-                yield made
-        last = translation.finish()
-        if translation.sha256 != file.status.sha256:
-            raise SourceChanged("the source changed after it was validated")
-        if last:
-            yield last
-
-    async def check(self, deployment: ModelDeployment, entry: FileDeployment, now: datetime) -> FileDeployment:
-        """The entry after asking the provider whether it has processed the copy."""
-        copy = entry.files[0]
-        assert copy.file_id is not None
-        file_id = copy.file_id
+    async def _check(self, file: BatchFile, deployment: ModelDeployment, target: lifecycle.Target) -> FileDeployment:
+        entry = _entry(file, target.route)
+        assert entry is not None
+        file_id = entry.files[0].file_id
+        assert file_id is not None
+        now = self._clock.now()
         try:
             remote = await self._accounts.call(deployment, lambda provider: provider.get_file(file_id))
         except NotFound:
-            return entry.model_copy(update={"state": CopyState.PENDING, "files": []})
-        except LLMBatchError:
+            return lifecycle.failed(target, entry, Reason.UPLOAD_FAILED, "the provider lost the file", now)
+        except LLMBatchError as error:
+            logger.warning("copy of %s on %s: %s", key_of(file), target.route, error.message)
             return entry
-        return processed(entry, copy, remote)
+        return lifecycle.checked(target, entry, remote, now)
 
-    async def delete(self, file: BatchFile, deployment: ModelDeployment, entry: FileDeployment | None) -> None:
+    async def delete(self, file: BatchFile, deployment: ModelDeployment) -> None:
         """Delete the copies on a deployment. Raises ProviderError, CredentialsError."""
-        route = f"{deployment.metadata.namespace}/{deployment.metadata.name}"
-        ids = [copy.file_id for copy in entry.files if copy.file_id] if entry else []
+        route = route_of(deployment)
+        ids = _ids(_entry(file, route))
         if not ids or self.may_exist(file, route):
             name = provider_name(file.metadata.uid, route, 0)
             found = await self._accounts.call(
                 deployment, lambda provider: provider.find_files(name), cleaning_up=True
             )  # fmt: skip
-            ids += [copy.id for copy in found if copy.id not in ids]
-        for file_id in ids:
+            ids |= {copy.id for copy in found}
+        for file_id in sorted(ids):
             await self._accounts.call(
                 deployment, lambda provider, id_=file_id: provider.delete_file(id_), cleaning_up=True
             )
-        self.settled(file, route)
+        self._may_exist.discard((file.metadata.uid, route))
 
 
-def processed(entry: FileDeployment, copy: ProviderFile, remote: RemoteFile) -> FileDeployment:
-    """The entry with what the provider tells of its copy."""
-    if remote.state is FileState.PROCESSING:
-        return entry
-    if remote.state is FileState.ERROR:
-        return entry.model_copy(
-            update={
-                "state": CopyState.FAILED,
-                "reason": Reason.UPLOAD_FAILED.value,
-                "error": "the provider could not process the file; mend the lines under a new name",
-                "files": [copy.model_copy(update={"state": CopyState.FAILED})],
-            }
-        )
-    good = copy.model_copy(update={"state": CopyState.PROCESSED, "expiry_time": remote.expires_at or copy.expiry_time})
-    return entry.model_copy(update={"state": CopyState.PROCESSED, "files": [good]})
+class InUse(LLMBatchError):
+    """A batch may still read the copy."""
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__(f"a batch may still read {file_id}")
+
+
+async def _verified(source: Source, translation: Translation, sha256: str | None) -> AsyncIterator[bytes]:
+    """A source's translated lines. The last piece is held back until the whole is known to be what was validated, so
+    that a provider never has a complete file of anything else. Raises SourceChanged and what the source raises."""
+    held = b""
+    try:
+        async for chunk in source.chunks():
+            if made := translation.feed(chunk):
+                if held:
+                    yield held
+                held = made
+        held += translation.finish()
+    except ValueError:
+        raise SourceChanged(CHANGED) from None
+    if translation.sha256 != sha256:
+        raise SourceChanged(CHANGED)
+    yield held
+
+
+def _entry(file: BatchFile, route: str) -> FileDeployment | None:
+    return next((entry for entry in file.status.deployments if lifecycle.route_of(entry) == route), None)
+
+
+def _ids(entry: FileDeployment | None) -> set[str]:
+    return {copy.file_id for copy in entry.files if copy.file_id} if entry else set()
 
 
 def _preference(copy: RemoteFile) -> tuple[bool, float]:
@@ -277,3 +339,9 @@ def limits_of(deployment: ModelDeployment) -> tuple[int, int]:
     if limits.max_file_bytes is not None:
         size = min(size, quantity(limits.max_file_bytes))
     return requests, size
+
+
+def form_of(deployment: ModelDeployment) -> str:
+    """What lines are translated to on a deployment."""
+    target = target_of(deployment.spec)
+    return f"{target.model} {target.capabilities.url_prefix}/"
