@@ -233,7 +233,7 @@ async def test_nothing_is_written_when_the_guard_says_no(connected: Connected, c
         await Events(kube, SystemClock(), instance="test").record(job, "Normal", "Tested", "message")
     with pytest.raises(LeadershipLost):
         await kube.write_output("ConfigMap", namespace, "out", {"k": b"v"}, owner=owner, retain=True)
-    assert {verb for verb, _, _ in connected.calls} == {"get"}
+    assert not connected.calls
     assert await read_job(kube, namespace) == job
 
 
@@ -254,7 +254,7 @@ async def test_output_is_written_replaced_and_written_only_once(
 
     connected.calls.clear()
     await kube.write_output(kind, namespace, "out", first, owner=owner, retain=True)
-    assert {verb for verb, _, _ in connected.calls} == {"get"}
+    assert [verb for verb, _, code in connected.calls if code < "300"] == ["get"]
     second = {"output.jsonl": b"other\n"}
     await kube.write_output(kind, namespace, "out", second, owner=owner, retain=True)
 

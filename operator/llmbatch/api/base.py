@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
@@ -18,7 +18,7 @@ def wire_name(field: str) -> str:
 
 def rfc3339(moment: datetime) -> str:
     """Whole seconds in UTC, as Kubernetes writes ``metav1.Time``."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 
 Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.kube.client import Kube
 from llmbatch.kube.errors import KubeError
 from llmbatch.reconcile.index import Index
+from llmbatch.reconcile.writer import wake
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class Watching:
         self._index = index
         self._queue = queue
         self._clock = clock
+        self._wake = partial(wake, queue, index)
         self._namespaces = namespaces
         self._liveness = liveness
         self.complete = asyncio.Event()
@@ -67,16 +70,15 @@ class Watching:
         if gone:
             self._gone(key)
             return
-        if self._index.version_of(key) == meta["resourceVersion"]:
-            return
+        if not self._is_newer(key, meta["resourceVersion"]):
+            return  # what we wrote or read ourselves comes back as an event
         try:
             resource = BY_KIND[kind].model_validate(body)
         except ValidationError as error:
             places = ", ".join(".".join(map(str, found["loc"])) for found in error.errors(include_input=False)[:5])
             logger.warning("%s cannot be read, repair or delete it: %s", key, places)
             return
-        for woken in self._index.put(resource):
-            self._queue.add(woken)
+        self._wake(self._index.put(resource))
         self._enqueue(key, resource)
 
     def _enqueue(self, key: Key, resource: Resource) -> None:
@@ -89,9 +91,11 @@ class Watching:
                 return
         self._queue.add(key)
 
+    def _is_newer(self, key: Key, version: str) -> bool:
+        return int(self._index.version_of(key) or -1) < int(version)
+
     def _gone(self, key: Key) -> None:
-        for woken in self._index.remove(key):
-            self._queue.add(woken)
+        self._wake(self._index.remove(key))
         self._queue.discard(key)
         if key.kind == ModelDeployment.KIND:
             self._queue.add(key)
@@ -126,20 +130,19 @@ class Watching:
 
     async def _behind(self) -> list[Key]:
         """Keys of which the API server has something newer than the index."""
-        known = self._index.version_of
-        return [key for key, version in (await self._listed()).items() if int(known(key) or -1) < int(version)]
+        return [key for key, version in (await self._listed()).items() if self._is_newer(key, version)]
 
     async def _resync(self) -> None:
         listed = await self._listed()
         for key in self._index.keys() - listed.keys():
             logger.info("%s vanished unseen", key)
             self._gone(key)
-        behind = [key for key, version in listed.items() if int(self._index.version_of(key) or -1) < int(version)]
+        behind = [key for key, version in listed.items() if self._is_newer(key, version)]
         if not behind:
             self._liveness.times_behind = 0
             return
         await self._clock.sleep(BEHIND_AFTER)
-        late = [key for key in behind if int(self._index.version_of(key) or -1) < int(listed[key])]
+        late = [key for key in behind if self._is_newer(key, listed[key])]
         self._liveness.times_behind = self._liveness.times_behind + 1 if late else 0
         for key in late:
             logger.warning("%s was behind for %d s", key, BEHIND_AFTER)

@@ -246,12 +246,13 @@ def worth_writing(
 
     Mere progress of a running batch is told at most once every ``progress_interval``; all else at once.
     """
-    old, new = before.wire(), after.wire()
-    if {**old, "lastPollTime": None} == {**new, "lastPollTime": None}:
+    if before == after.model_copy(update={"last_poll_time": before.last_poll_time}):
         return False
     if before.phase not in RUNNING or after.phase not in RUNNING or before.last_poll_time is None:
         return True
-    return _essence(old) != _essence(new) or now - before.last_poll_time >= progress_interval
+    if now - before.last_poll_time >= progress_interval:
+        return True
+    return _essence(before.wire()) != _essence(after.wire())
 
 
 def _essence(status: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ async def write_output(
     retain: bool,
 ) -> None:
     """Make the object, or replace it where it carries the label of this owner's UID; the same content twice is
-    written once. ``retain``: no owner reference, so it outlives the job.
+    written once. Made first and read only where it exists, since mostly it does not. ``retain``: no owner reference,
+    so it outlives the job.
 
     Raises OutputConflict, OutputTooLarge, OutputDenied, KubeError.
     """
@@ -43,16 +44,19 @@ async def write_output(
     wanted = _manifest(kind, name, data, owner, retain=retain)
     try:
         for _ in range(TRIES):
-            existing = await _read(api, one)
             try:
+                guard()
+                await api.call("create", collection, body=orjson.dumps(wanted))
+            except AlreadyExists:
+                existing = await _read(api, one)
                 if existing is None:
-                    guard()
-                    await api.call("create", collection, body=orjson.dumps(wanted))
-                elif (replacement := _replacement(existing, wanted, owner)) is not None:
-                    guard()
-                    await api.call("update", one, body=orjson.dumps(replacement))
-            except (AlreadyExists, Conflict, Gone):
-                continue
+                    continue
+                try:
+                    if (replacement := _replacement(existing, wanted, owner)) is not None:
+                        guard()
+                        await api.call("update", one, body=orjson.dumps(replacement))
+                except (Conflict, Gone):
+                    continue
             return
     except TooLarge as error:
         raise OutputTooLarge(

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from llmbatch.api import ModelDeployment
 from llmbatch.api.modeldeployment import ModelDeploymentSpec
 from llmbatch.domain.errors import CredentialsError, LLMBatchError, NotFound, ProviderError, RateLimited, Unauthorized
-from llmbatch.domain.remote import RemoteBatch, Tag
+from llmbatch.domain.remote import BatchState, RemoteBatch, Tag
 from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.engine.schedule import poll_interval
@@ -224,6 +224,7 @@ class Accounts:
         if (account := self._of_route.get(route)) is not None:
             account.batches[batch.id] = batch
             account.missing.pop(batch.id, None)
+            account.told.setdefault(batch.id, self._clock.monotonic())
 
     def batch(self, route: str, batch_id: str) -> RemoteBatch | None:
         """What was last told of a batch."""
@@ -335,9 +336,7 @@ class Accounts:
             before = account.batches.get(batch.id)
             account.batches[batch.id] = batch
             account.missing.pop(batch.id, None)
-            if before != batch and (
-                before is None or before.state is not batch.state or self._may_tell(account, batch)
-            ):
+            if before != batch and (_matters(before, batch) or self._may_tell(account, batch)):
                 self._queue.add(job)
         elif tag is not None and tag.cluster == self._cluster:
             search = account.sought.get((tag.uid, tag.shard, tag.attempt))
@@ -400,6 +399,15 @@ class Accounts:
         """Batches for a job's name that the first listing showed; they may belong to a job that is gone."""
         account = self._of_route.get(route)
         return account.strays.get((namespace, name), []) if account else []
+
+
+def _matters(before: RemoteBatch | None, batch: RemoteBatch) -> bool:
+    """Whether a change is more than progress, which is told now and then."""
+    return before is None or batch.state.terminal or (batch.state is not before.state and not _in_progress(batch))
+
+
+def _in_progress(batch: RemoteBatch) -> bool:
+    return batch.state in (BatchState.VALIDATING, BatchState.IN_PROGRESS, BatchState.FINALIZING)
 
 
 def _key(identity: AccountID) -> Key:

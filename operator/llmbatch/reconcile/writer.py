@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from llmbatch.api.base import Resource
-from llmbatch.engine.queue import WorkQueue
+from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.kube.client import Kube
 from llmbatch.reconcile.index import Index, key_of
 
 R = TypeVar("R", bound=Resource)
+
+
+COUNTS_AFTER = 5.0
+"""Seconds after which a deployment tells how many batches it has, when nothing but that changed."""
+
+
+def wake(queue: WorkQueue, index: Index, keys: Iterable[Key]) -> None:
+    """Have resources reconciled that something else's change concerns."""
+    for key in keys:
+        deployment = index.deployments.get(key)
+        if deployment is not None and deployment.metadata.deletion_timestamp is None:
+            queue.add_after(key, COUNTS_AFTER)
+        else:
+            queue.add(key)
 
 
 class Writer:
@@ -43,8 +57,7 @@ class Writer:
         return stored
 
     def _spread(self, stored: Resource) -> None:
-        for key in self._index.put(stored):
-            self._queue.add(key)
+        wake(self._queue, self._index, self._index.put(stored))
 
 
 def _facts(resource: Resource) -> tuple[object, ...]:
