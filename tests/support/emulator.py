@@ -177,9 +177,9 @@ class Account:
         """Put a batch into a state at once; `code` and `message` go with `failed`."""
         return self._call("POST", f"batches/{batch_id}/advance", json={"state": state, **fields})
 
-    def expire_file(self, file_id: str) -> None:
-        """Let a file's time be over."""
-        self._call("POST", f"files/{file_id}/expire")
+    def expire_file(self, file_id: str, *, left: float = 0.0) -> None:
+        """Let a file's time be over, or let it have only so many seconds."""
+        self._call("POST", f"files/{file_id}/expire", json={"left_seconds": left})
 
     def delete_file(self, file_id: str) -> None:
         """Delete a file behind its owner's back."""

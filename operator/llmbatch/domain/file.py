@@ -62,6 +62,17 @@ class Plan:
     drop: tuple[str, ...] = ()
 
 
+def lasts(uploaded: datetime | None, expires: datetime | None, now: datetime) -> bool:
+    """Whether the provider keeps a copy for long enough that a job may rely on it.
+
+    A copy that was never meant to live long may live out half of its time, or it would be made again for ever.
+    """
+    if expires is None:
+        return True
+    needed = LEFT_AT_LEAST if uploaded is None else min(LEFT_AT_LEAST, (expires - uploaded) / 2)
+    return expires - now >= needed
+
+
 def route_of(entry: FileDeployment) -> str:
     """``namespace/name`` of an entry's deployment."""
     return f"{entry.namespace}/{entry.name}"
@@ -113,7 +124,7 @@ def _is_lost(entry: FileDeployment, target: Target, seen: FileSeen, now: datetim
         return True
     if seen.suspects and seen.suspects.get(route_of(entry)) == copy.file_id:
         return True
-    return seen.needed and copy.expiry_time is not None and copy.expiry_time - now < LEFT_AT_LEAST
+    return seen.needed and not lasts(copy.upload_time, copy.expiry_time, now)
 
 
 def _limit(file: BatchFile, target: Target) -> str | None:

@@ -48,6 +48,14 @@ class NewState(BaseModel):
     message: str = "The batch failed for a reason of the service's own."
 
 
+class Expiry(BaseModel):
+    """How long a file still has."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    left_seconds: NonNegativeFloat = 0.0
+
+
 class Control:
     """The handlers of the control API."""
 
@@ -196,12 +204,13 @@ class Control:
         return web.FileResponse(file.path, headers={"Content-Type": "application/octet-stream"})
 
     async def expire_file(self, request: web.Request) -> web.Response:
-        """Let a file's time be over."""
+        """Let a file's time be over, or let it have only `left_seconds`."""
         account, now = self._account(request), self._directory.clock()
+        asked = Expiry.model_validate(await _body(request))
         file = account.live_file(request.match_info["id"], now)
         if file is None:
             return _problem(404, "there is no such file")
-        file.expires = now
+        file.expires = now + asked.left_seconds
         return json_answer(200, {})
 
     async def delete_file(self, request: web.Request) -> web.Response:

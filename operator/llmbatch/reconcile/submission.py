@@ -28,7 +28,7 @@ from llmbatch.domain.errors import (
     Refused,
     Unauthorized,
 )
-from llmbatch.domain.file import LEFT_AT_LEAST
+from llmbatch.domain.file import lasts
 from llmbatch.domain.job import shards, trace
 from llmbatch.domain.remote import RemoteBatch, Tag
 from llmbatch.domain.routing import WeightedChoice
@@ -261,7 +261,7 @@ class Submission:
             copy = await self._accounts.call(deployment, lambda provider: provider.get_file(file_id))
         except NotFound:
             return False
-        return copy.expires_at is None or copy.expires_at - self._now() >= LEFT_AT_LEAST
+        return lasts(copy.created_at, copy.expires_at, self._now())
 
     async def _lost_input(self, run: JobRun, step: Create) -> None:
         file = self._index.jobs[run.key].file

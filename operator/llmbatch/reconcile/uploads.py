@@ -248,7 +248,7 @@ class Uploads:
         return kept
 
     def _is_usable(self, copy: RemoteFile, target: lifecycle.Target) -> bool:
-        lasts = copy.expires_at is None or copy.expires_at - self._clock.now() >= lifecycle.LEFT_AT_LEAST
+        lasts = lifecycle.lasts(copy.created_at, copy.expires_at, self._clock.now())
         # A cut upload may be kept as a shorter file by a provider that does not check.
         return copy.state is not FileState.ERROR and lasts and copy.bytes in (0, target.size)
 
