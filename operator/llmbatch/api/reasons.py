@@ -22,7 +22,7 @@ class ConditionType(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a condition is as it is. ``docs/`` has what to do about each."""
+    """Why a condition is as it is; ``docs/conditions.md`` says what to do about each."""
 
     # ModelDeployment
     READY = "Ready"
@@ -40,7 +40,6 @@ class Reason(StrEnum):
 
     # BatchFile
     VALID = "Valid"
-    VALIDATING = "Validating"
     INVALID_INPUT = "InvalidInput"
     SOURCE_CHANGED = "SourceChanged"
     SOURCE_UNREACHABLE = "SourceUnreachable"
@@ -54,7 +53,6 @@ class Reason(StrEnum):
     UPLOADING = "Uploading"
     UPLOADED = "Uploaded"
     UPLOAD_FAILED = "UploadFailed"
-    UP_TO_DATE = "UpToDate"
 
     # BatchJob: waiting
     INPUT_FILE_NOT_FOUND = "InputFileNotFound"
@@ -67,7 +65,6 @@ class Reason(StrEnum):
     CREATING = "Creating"
     SUBMITTED = "Submitted"
     RUNNING = "Running"
-    COLLECTING = "Collecting"
     CANCELLING = "Cancelling"
     RUNS_ON = "RunsOn"
     RESUMED = "Resumed"

@@ -1,0 +1,83 @@
+"""The documentation says what there is, and nothing that there is not."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from llmbatch.api.reasons import ConditionType, Reason
+from llmbatch.app.cli import run
+from llmbatch.domain import cost, lines
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+ENTRY = re.compile(r"^\| `([A-Z]\w+)` \|", re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def section(page: str, heading: str) -> str:
+    """A page's part below one heading."""
+    return text_of(page).split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def test_every_reason_has_its_entry_and_no_other_has_one():
+    """Whoever meets a reason finds what it means and what to do, once."""
+    parts = ("ModelDeployment", "BatchFile", "BatchJob that waits", "BatchJob that ended")
+    told = [entry for part in parts for entry in ENTRY.findall(section("docs/conditions.md", part))]
+
+    assert sorted(told) == sorted(reason.value for reason in Reason)
+
+
+def test_every_condition_type_is_explained():
+    """Whoever meets a condition finds what its being True means."""
+    types = section("docs/conditions.md", "Types")
+
+    assert [found.value for found in ConditionType if f"| `{found.value}` |" not in types] == []
+
+
+def test_every_reason_of_an_unknown_cost_has_its_entry():
+    """Whoever has no cost finds why."""
+    told = ENTRY.findall(section("docs/conditions.md", "Cost that is not known"))
+
+    assert sorted(told) == sorted([cost.NO_BATCH_PRICE, cost.UNKNOWN_MODEL, cost.NO_MODALITY_PRICE])
+
+
+def test_every_reason_is_used():
+    """A reason that the code never gives is not promised."""
+    package = ROOT / "operator" / "llmbatch"
+    code = "".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+
+    assert [reason.name for reason in Reason if not re.search(rf"\bReason\.{reason.name}\b", code)] == []
+
+
+def test_every_code_of_an_input_error_is_listed():
+    """Whoever meets a code in status.errors finds what it is about."""
+    code = text_of("operator/llmbatch/domain/lines.py")
+    given = {*re.findall(r'_Bad\(\s*"(\w+)"', code), *(f"missing_{key}" for key in lines.KEYS)}
+    told = section("docs/conditions.md", "BatchFile").split("### Codes")[1]
+
+    assert {found for found in re.findall(r"`([a-z0-9]+_\w+)`", told) if found not in lines.KEYS} == given
+
+
+def test_every_flag_of_run_is_told_with_its_variable_and_no_other():
+    """Whoever configures the operator finds every flag and its environment variable."""
+    told = re.findall(r"^\| `(--[a-z-]+)` \| `(LLMBATCH_[A-Z_]+)` \|", text_of("docs/configuration.md"), re.MULTILINE)
+
+    names = inspect.signature(run).parameters
+
+    assert sorted(told) == sorted((f"--{name.replace('_', '-')}", f"LLMBATCH_{name.upper()}") for name in names)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in DOCS.glob("*.md"))])
+def test_links_lead_somewhere(page: str):
+    """A link to another page or file of the repository finds it."""
+    folder = (ROOT / page).parent
+
+    assert [link for link in LINK.findall(text_of(page)) if not (folder / link).exists()] == []
