@@ -16,7 +16,7 @@ _OPENAI_PREFIX = "/v1"
 
 def translated_size(report: InputReport, model: str, url_prefix: str) -> int:
     """Bytes that a Translation makes of the valid input that ``report`` is about, exactly."""
-    url = 0 if report.endpoint is None else len(_json(_url(report.endpoint, url_prefix)))
+    url = 0 if report.endpoint is None else len(_json(url_of(report.endpoint, url_prefix)))
     size = report.payload_bytes + report.requests + report.requests * url - report.url_bytes
     name = len(_json(model))
     if report.model is not None:
@@ -104,11 +104,12 @@ class Translation:
             endpoint = endpoint_of(string(token) or "")
             if endpoint is None:
                 raise ValueError("url is no endpoint")
-            known = self._urls[token] = _json(_url(endpoint, self._prefix))
+            known = self._urls[token] = _json(url_of(endpoint, self._prefix))
         return known
 
 
-def _url(endpoint: str, prefix: str) -> str:
+def url_of(endpoint: str, prefix: str) -> str:
+    """An endpoint (``/v1/…``) as a provider writes it, in lines and in batches alike."""
     return prefix + endpoint.removeprefix(_OPENAI_PREFIX)
 
 

@@ -34,6 +34,7 @@ from llmbatch.domain.remote import RemoteBatch, Tag
 from llmbatch.domain.routing import WeightedChoice
 from llmbatch.domain.steps import Adopt, Begin, Create, Finish, LookFor, Lookup, Problem, Renew, Repair, Withdraw
 from llmbatch.domain.trace import Pending, Trace
+from llmbatch.domain.translate import url_of
 from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import Key
 from llmbatch.kube.client import Kube
@@ -161,6 +162,7 @@ class Submission:
                 return None
         except LLMBatchError as error:
             return await self._not_created(run, step, error)
+        endpoint = run.job.spec.endpoint or (run.observed.file.endpoint if run.observed.file else None) or ""
         # From here on the provider may know of the batch, whatever happens to this process.
         self._fresh.discard(fresh)
         run.see(step.shard, fresh=False)
@@ -169,7 +171,7 @@ class Submission:
                 deployment,
                 lambda provider: provider.create_batch(
                     input_file_id=file_id,
-                    endpoint=run.job.spec.endpoint or run.observed.file.endpoint or "",  # type: ignore[union-attr]
+                    endpoint=url_of(endpoint, provider.capabilities.url_prefix),
                     completion_window=run.job.spec.completion_window,
                     metadata=self._metadata(run.job, step),
                 ),
