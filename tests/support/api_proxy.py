@@ -108,7 +108,7 @@ class ApiProxy:
         )
         application = web.Application(client_max_size=16 * 1024 * 1024)
         application.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None)
+        self._runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
@@ -142,14 +142,14 @@ class ApiProxy:
         trap = next((trap for trap in self._traps if trap.fits(request.method, request.path, body)), None)
         if trap is not None and trap.kind == "hold":
             trap.sprung.set()
-            await self._until_gone(request)
+            await _caller_gone()
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
         url = URL(self._cluster.url + request.raw_path, encoded=True)
         async with self._session.request(request.method, url, data=body or None, headers=headers) as upstream:
             if trap is not None:
                 await upstream.read()
                 trap.sprung.set()
-                await self._until_gone(request)
+                await _caller_gone()
             kept = {name: value for name, value in upstream.headers.items() if name.lower() not in HOP_BY_HOP}
             response = web.StreamResponse(status=upstream.status, headers=kept)
             await response.prepare(request)
@@ -158,11 +158,10 @@ class ApiProxy:
             await response.write_eof()
             return response
 
-    async def _until_gone(self, request: web.Request) -> None:
-        """Wait until the caller is gone; then this handler ends too."""
-        while request.transport is not None and not request.transport.is_closing():
-            await asyncio.sleep(0.05)
-        raise web.HTTPServiceUnavailable
+
+async def _caller_gone() -> None:
+    """Answer nothing; the handler is cancelled when its caller goes."""
+    await asyncio.Event().wait()
 
 
 def _of(body: bytes) -> str:

@@ -37,7 +37,7 @@ from llmbatch.observability.lag import watch_loop_lag
 from llmbatch.observability.metrics import Metrics
 from llmbatch.providers.registry import Providers
 from llmbatch.providers.settings import Hooks, ProviderSettings, Timeouts
-from llmbatch.reconcile import accounts as account_sweeps
+from llmbatch.reconcile import account
 from llmbatch.reconcile.abandonment import Abandonment
 from llmbatch.reconcile.accounts import Accounts, AccountSettings
 from llmbatch.reconcile.collection import Collection
@@ -269,7 +269,7 @@ class Operator:
             ModelDeployment.KIND: deployments.reconcile,
             BatchFile.KIND: files.reconcile,
             BatchJob.KIND: jobs.reconcile,
-            account_sweeps.KIND: accounts.sweep,
+            account.KIND: accounts.sweep,
         }
 
         async def reconcile(key: Key) -> Requeue | None:

@@ -34,14 +34,13 @@ from llmbatch.domain.steps import (
     Observed,
     Poll,
     Release,
-    Renew,
     Repair,
     ShardSeen,
     Step,
     Wait,
     Withdraw,
 )
-from llmbatch.domain.trace import Trace
+from llmbatch.domain.trace import Pending, Trace
 
 AUTH_GRACE = timedelta(minutes=10)
 """How long a create may be answered with 401 before the job fails."""
@@ -69,6 +68,21 @@ def shards(job: BatchJob) -> list[Shard]:
 def trace(job: BatchJob, shard: int) -> Trace:
     """The annotations of one shard."""
     return Trace.read(job.metadata.annotations, shard, created=job.metadata.creation_timestamp)
+
+
+def recorded(job: BatchJob, shard: Shard) -> Trace:
+    """Where a shard's batch is or may be: status where it knows, since people edit annotations, else these."""
+    record = trace(job, shard.index)
+    if shard.deployment is None:
+        return record
+    route = f"{shard.deployment.namespace}/{shard.deployment.name}"
+    if shard.batch_id:
+        return Trace(deployment=route, batch_id=shard.batch_id)
+    doubt = Pending(shard.attempt, route, job.metadata.creation_timestamp, shard.input_file_id)
+    known = record.pending and (record.pending.attempt, record.pending.deployment) == (doubt.attempt, route)
+    if shard.phase is Phase.SUBMITTING and not record.batch_id and not known:
+        return Trace().begun(doubt)
+    return record
 
 
 def holds_finalizer(job: BatchJob) -> bool:
@@ -159,11 +173,8 @@ def _may_have_outputs(job: BatchJob, batch: RemoteBatch | None) -> bool:
 def repaired(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
     """Put back what a ``kubectl replace`` dropped and what was changed by hand."""
     for shard in shards(job):
-        record = trace(job, shard.index)
-        if shard.batch_id and shard.deployment:
-            route = f"{shard.deployment.namespace}/{shard.deployment.name}"
-            record = Trace(deployment=route, batch_id=shard.batch_id)
-        elif record.pending and record.deployment != record.pending.deployment:
+        record = recorded(job, shard)
+        if record.pending and record.deployment != record.pending.deployment:
             record = record.begun(record.pending)
         elif record.pending and record.batch_id:
             record = record.created(record.batch_id) if _is_current(record, seen, shard) else record
@@ -208,7 +219,8 @@ def pending(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
         if known.lookup.found:
             return Adopt(shard.index, record.pending.deployment, known.lookup.found)
         if known.lookup.absent:
-            return Withdraw(shard.index) if held else Renew(shard.index, record.pending)
+            # Routed anew, for the record may be a forgery that names a deployment or a file of somebody else.
+            return Withdraw(shard.index)
         return Wait(
             Phase.SUBMITTING,
             Reason.CREATING,

@@ -14,6 +14,7 @@ from llmbatch.domain.job import shards, trace
 from llmbatch.domain.remote import Counts, RemoteBatch, Tag
 from llmbatch.domain.results import Totals
 from llmbatch.domain.steps import AwaitQuota, Close, Finish, Wait
+from llmbatch.domain.trace import Pending
 
 KEPT_ATTEMPTS = 10
 RUNNING = frozenset({Phase.VALIDATING, Phase.IN_PROGRESS, Phase.FINALIZING})
@@ -69,6 +70,25 @@ def resubmitted(job: BatchJob, index: int, route: str, batch: RemoteBatch, now: 
     tag = Tag.of(batch.metadata)
     attempt = tag.attempt if tag and tag.uid == job.metadata.uid else 1
     return submitted(job, index, route, batch, now, attempt=attempt)
+
+
+def in_doubt(job: BatchJob, index: int, pending: Pending) -> BatchJob:
+    """The job while nobody knows whether its batch was made; annotations alone could be dropped."""
+    return with_shard(
+        job,
+        index,
+        deployment=reference(pending.deployment),
+        input_file_id=pending.input_file_id,
+        attempt=pending.attempt,
+        phase=Phase.SUBMITTING,
+    )
+
+
+def withdrawn(job: BatchJob, index: int) -> BatchJob:
+    """The job after a create turned out to have had no effect."""
+    if shards(job)[index].phase is not Phase.SUBMITTING:
+        return job
+    return with_shard(job, index, deployment=None, input_file_id=None, phase=Phase.PENDING)
 
 
 def progressed(job: BatchJob, batches: Sequence[RemoteBatch | None], now: datetime) -> BatchJob:

@@ -98,16 +98,8 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
-class Renew:
-    """Record the same create again: its batch is surely absent."""
-
-    shard: int
-    pending: Pending
-
-
-@dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Take back a create that surely had no effect."""
+    """Take back a create that surely had no effect; what comes next is routed anew."""
 
     shard: int
 
@@ -229,6 +221,6 @@ class Idle:
 
 
 Step = (
-    Repair | Begin | Renew | Withdraw | Create | LookFor | Adopt | Poll | CancelBatch | Collect | Close | AwaitQuota
+    Repair | Begin | Withdraw | Create | LookFor | Adopt | Poll | CancelBatch | Collect | Close | AwaitQuota
     | Wait | Finish | DeleteOutputs | Release | DeleteJob | Idle
 )  # fmt: skip

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import NamedTuple, Protocol, TypeVar
 
 from llmbatch.api import ModelDeployment
 from llmbatch.api.modeldeployment import ModelDeploymentSpec
-from llmbatch.domain.errors import CredentialsError, LLMBatchError, NotFound, ProviderError, RateLimited, Unauthorized
+from llmbatch.domain.errors import CredentialsError, NotFound, ProviderError, RateLimited, Unauthorized
 from llmbatch.domain.remote import BatchState, RemoteBatch, Tag
 from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.engine.schedule import poll_interval
 from llmbatch.engine.workers import Requeue
-from llmbatch.providers.protocol import AccountID, BatchProvider
+from llmbatch.providers.protocol import BatchProvider
 from llmbatch.providers.registry import target_of
-from llmbatch.reconcile.index import Index, JobView, deployment_key, route_of
+from llmbatch.reconcile.account import Account, JobName, Search, Stray, account_key
+from llmbatch.reconcile.index import Index, deployment_key, route_of
+from llmbatch.reconcile.listing import Listing, Running
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-KIND = "Account"
-SINGLE_GETS_AT_ONCE = 4
 SOONEST = 1.0
 """Seconds after which a new batch is worth a first look."""
 TRANSIENT_FAILURES = 2
@@ -56,43 +54,6 @@ class Binder(Protocol):
     def bind(self, spec: ModelDeploymentSpec, key: str) -> BatchProvider:
         """A client for a deployment's account."""
         ...
-
-
-@dataclass
-class Search:
-    """A search for the batches of one attempt; ``since`` is monotonic."""
-
-    since: float
-    found: list[RemoteBatch] = field(default_factory=list)
-
-
-@dataclass
-class Account:
-    """What is known of one account since this process began."""
-
-    id: AccountID
-    key: Key
-    provider: BatchProvider
-    routes: set[str] = field(default_factory=set)
-    probed_at: datetime | None = None
-    error: LLMBatchError | None = None
-    failures: int = 0
-    due: float = 0.0
-    """Before this (monotonic) it is not listed again."""
-    swept_at: float = float("-inf")
-    batches: dict[str, RemoteBatch] = field(default_factory=dict)
-    told: dict[str, float] = field(default_factory=dict)
-    missing: dict[str, float] = field(default_factory=dict)
-    strays: dict[tuple[str, str], list[RemoteBatch]] = field(default_factory=dict)
-    sought: dict[tuple[str, int, int], Search] = field(default_factory=dict)
-    listed_from: float | None = None
-    """When the last complete listing began, monotonic."""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def healthy(self) -> bool | None:
-        """Whether it answers; None before it was first asked."""
-        return None if self.probed_at is None and self.error is None else self.error is None
 
 
 class Opened(NamedTuple):
@@ -132,9 +93,9 @@ class Accounts:
         self._index = index
         self._queue = queue
         self._clock = clock
-        self._cluster = cluster
         self._settings = settings
         self._rng = rng
+        self._listing = Listing(queue, clock, cluster=cluster, telling=self.progress_interval)
         self._accounts: dict[Key, Account] = {}
         self._of_route: dict[str, Account] = {}
 
@@ -160,7 +121,7 @@ class Accounts:
         return Opened(account, provider)
 
     def _account(self, provider: BatchProvider) -> Account:
-        key = _key(provider.identity)
+        key = account_key(provider.identity)
         if key not in self._accounts:
             self._accounts[key] = Account(provider.identity, key, provider)
         return self._accounts[key]
@@ -246,7 +207,7 @@ class Accounts:
         account.due, account.swept_at = now + self._settings.interval, now
         try:
             async with account.lock:
-                await self._sweep(account, running, complete=account.listed_from is None)
+                await self._listing.run(account, running, complete=account.listed_from is None)
             self._succeeded(account)
             account.due = self._clock.monotonic() + self._interval(account, running)
         except ProviderError as error:
@@ -257,9 +218,9 @@ class Accounts:
                 self._queue.add(deployment_key(route))
         return Requeue(account.due - self._clock.monotonic())
 
-    def _running(self, account: Account) -> dict[str, tuple[Key, JobView]]:
+    def _running(self, account: Account) -> Running:
         return {
-            view.batch_id: (job, view)
+            view.batch_id: job
             for route in account.routes
             for job, view in self._index.running_on(route)
             if view.batch_id
@@ -269,7 +230,7 @@ class Accounts:
         deployments = (self._index.deployments.get(deployment_key(route)) for route in account.routes)
         return any(deployment is not None and self._index.depends_on(deployment) for deployment in deployments)
 
-    def _interval(self, account: Account, running: Mapping[str, tuple[Key, JobView]]) -> float:
+    def _interval(self, account: Account, running: Running) -> float:
         base, now = self._settings.interval, self._clock.now()
         known = [account.batches[batch_id] for batch_id in running if batch_id in account.batches]
         if not running:
@@ -297,60 +258,6 @@ class Accounts:
                 for route in account.routes:
                     self._queue.add(deployment_key(route))
             account.error = error
-
-    async def _sweep(self, account: Account, running: Mapping[str, tuple[Key, JobView]], *, complete: bool) -> None:
-        began = self._clock.monotonic()
-        unseen, pages = set(running), 0
-        async for page in account.provider.list_batches():
-            pages += 1
-            for batch in page:
-                unseen.discard(batch.id)
-                self._see(account, batch, running)
-            # As many pages as single calls would be needed for what is left; the rest is asked for one by one.
-            if not complete and (not unseen or pages >= len(running)):
-                break
-        else:
-            account.listed_from = began
-        for stale in account.batches.keys() - running.keys():
-            account.batches.pop(stale)
-            account.told.pop(stale, None)
-        limit = asyncio.Semaphore(SINGLE_GETS_AT_ONCE)
-
-        async def ask(batch_id: str) -> None:
-            async with limit:
-                await self._ask(account, batch_id, running)
-
-        await asyncio.gather(*(ask(batch_id) for batch_id in unseen))
-
-    async def _ask(self, account: Account, batch_id: str, running: Mapping[str, tuple[Key, JobView]]) -> None:
-        try:
-            self._see(account, await account.provider.get_batch(batch_id), running)
-        except NotFound:
-            account.missing.setdefault(batch_id, self._clock.monotonic())
-            self._queue.add(running[batch_id][0])
-
-    def _see(self, account: Account, batch: RemoteBatch, running: Mapping[str, tuple[Key, JobView]]) -> None:
-        tag = Tag.of(batch.metadata)
-        if batch.id in running:
-            job, _ = running[batch.id]
-            before = account.batches.get(batch.id)
-            account.batches[batch.id] = batch
-            account.missing.pop(batch.id, None)
-            if before != batch and (_matters(before, batch) or self._may_tell(account, batch)):
-                self._queue.add(job)
-        elif tag is not None and tag.cluster == self._cluster:
-            search = account.sought.get((tag.uid, tag.shard, tag.attempt))
-            if search is not None and batch.id not in [found.id for found in search.found]:
-                search.found.append(batch)
-            if account.listed_from is None:
-                account.strays.setdefault((tag.namespace, tag.name), []).append(batch)
-
-    def _may_tell(self, account: Account, batch: RemoteBatch) -> bool:
-        now = self._clock.monotonic()
-        if now - account.told.get(batch.id, 0.0) < self.progress_interval.total_seconds():
-            return False
-        account.told[batch.id] = now
-        return True
 
     @property
     def progress_interval(self) -> timedelta:
@@ -386,8 +293,7 @@ class Accounts:
             if not search.found and (account.listed_from is None or account.listed_from < enough):
                 if account.listed_from is not None and now < account.listed_from + self._settings.interval:
                     return None
-                account.due, account.swept_at = now + self._settings.interval, now
-                await self._sweep(account, self._running(account), complete=True)
+                await self._list(account)
         return list(search.found), account.listed_from if account.listed_from is not None else now
 
     def stop_seeking(self, route: str, tag: Tag) -> None:
@@ -395,23 +301,36 @@ class Accounts:
         if (account := self._of_route.get(route)) is not None:
             account.sought.pop((tag.uid, tag.shard, tag.attempt), None)
 
-    def strays(self, route: str, namespace: str, name: str) -> list[RemoteBatch]:
-        """Batches for a job's name that the first listing showed; they may belong to a job that is gone."""
-        account = self._of_route.get(route)
-        return account.strays.get((namespace, name), []) if account else []
+    async def stray(self, deployment: ModelDeployment, namespace: str, name: str) -> RemoteBatch | None:
+        """The newest batch that was made for a job's name and was no known job's when it was seen, as it is now.
 
+        None where there is none, or where its results are gone. Raises CredentialsError, ProviderError: without an
+        answer nobody can say that there is none.
+        """
+        account, provider = await self.open(deployment)
+        async with account.lock:
+            if account.listed_from is None:
+                if account.error is not None and self._clock.monotonic() < account.due:
+                    raise account.error
+                await self._list(account)
+        stray = account.strays.get(JobName(namespace, name))
+        if stray is None:
+            return None
+        try:
+            batch = await provider.get_batch(stray.batch_id)
+            if batch.state is BatchState.COMPLETED:
+                await provider.get_file(batch.output_file_id or batch.error_file_id or "")
+        except NotFound:
+            return None
+        return batch
 
-def _matters(before: RemoteBatch | None, batch: RemoteBatch) -> bool:
-    """Whether a change is more than progress, which is told now and then."""
-    return before is None or batch.state.terminal or (batch.state is not before.state and not _in_progress(batch))
+    def leave(self, route: str, namespace: str, name: str, batch_id: str) -> None:
+        """A job goes and its batch stays, for the next job of that name."""
+        if (account := self._of_route.get(route)) is not None:
+            account.leave(JobName(namespace, name), Stray(self._clock.now(), batch_id))
 
-
-def _in_progress(batch: RemoteBatch) -> bool:
-    return batch.state in (BatchState.VALIDATING, BatchState.IN_PROGRESS, BatchState.FINALIZING)
-
-
-def _key(identity: AccountID) -> Key:
-    text = "\0".join(
-        (identity.provider, identity.endpoint, identity.organization, identity.project, identity.key_digest)
-    )
-    return Key(KIND, "", hashlib.sha256(text.encode()).hexdigest()[:16])
+    async def _list(self, account: Account) -> None:
+        """List an account completely, its lock being held; the next sweep need not do it again so soon."""
+        now = self._clock.monotonic()
+        account.due, account.swept_at = now + self._settings.interval, now
+        await self._listing.run(account, self._running(account), complete=True)

@@ -17,7 +17,7 @@ from llmbatch.api.batchfile import CopyState
 from llmbatch.api.batchjob import Phase
 from llmbatch.api.reasons import ConditionType
 from llmbatch.domain.conditions import holds
-from llmbatch.domain.trace import Trace
+from llmbatch.domain.job import recorded, shards
 from llmbatch.engine.queue import Key
 
 WOKEN_BY_HEADROOM = 4
@@ -222,7 +222,7 @@ class Index:
         meta, status = job.metadata, job.status
         file = Key(BatchFile.KIND, meta.namespace, job.spec.input_file_ref.name)
         known = self.files.get(file)
-        record = Trace.read(meta.annotations, 0, created=meta.creation_timestamp)
+        record = recorded(job, shards(job)[0])
         model = job.spec.target_model_name or status.model_name
         before = self.jobs.get(key_of(job))
         return JobView(
@@ -233,7 +233,8 @@ class Index:
             phase=status.phase,
             deleting=meta.deletion_timestamp is not None,
             suspended=job.spec.suspend,
-            route=record.deployment,
+            # A route alone is only a wish: anybody could take up somebody else's headroom with it.
+            route=record.deployment if record.pending or record.batch_id else None,
             batch_id=record.batch_id,
             tokens=before.tokens if before and before.tokens else known.tokens if known else 0,
         )

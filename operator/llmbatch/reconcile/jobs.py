@@ -30,7 +30,6 @@ from llmbatch.domain.steps import (
     Poll,
     Problem,
     Release,
-    Renew,
     Repair,
     ShardSeen,
     Step,
@@ -172,8 +171,6 @@ class JobReconciler:
                 return await self._submission.adopt(run, step)
             case LookFor():
                 return await self._submission.look_for(run, step)
-            case Renew():
-                return await self._submission.renew(run, step)
             case Withdraw():
                 return await self._submission.withdraw(run, step)
             case Repair():
@@ -320,7 +317,10 @@ class JobReconciler:
     async def _release(self, run: JobRun, step: Release) -> bool:
         if step.abandoned:
             await self._abandonment.tell(run.job, f"its batch or result files at the provider ({step.abandoned})")
-        left = [finalizer for finalizer in run.job.metadata.finalizers if finalizer != names.FINALIZER]
+        meta, record = run.job.metadata, trace(run.job, 0)
+        if run.job.spec.deletion_policy == "Retain" and record.deployment and record.batch_id:
+            self._accounts.leave(record.deployment, meta.namespace, meta.name, record.batch_id)
+        left = [finalizer for finalizer in meta.finalizers if finalizer != names.FINALIZER]
         await self._writer.metadata(run.job, finalizers=left)
         return True
 

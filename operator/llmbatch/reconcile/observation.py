@@ -10,6 +10,7 @@ from llmbatch.api.batchfile import CopyState
 from llmbatch.api.reasons import ConditionType
 from llmbatch.domain import jobstatus
 from llmbatch.domain.conditions import condition
+from llmbatch.domain.errors import LLMBatchError
 from llmbatch.domain.file import is_validated
 from llmbatch.domain.job import model_of, shards, trace
 from llmbatch.domain.remote import BatchState, RemoteBatch, Tag
@@ -19,7 +20,7 @@ from llmbatch.engine.clock import Clock
 from llmbatch.kube.client import Kube
 from llmbatch.reconcile.abandonment import Abandonment
 from llmbatch.reconcile.accounts import Accounts
-from llmbatch.reconcile.index import Index, key_of, route_of
+from llmbatch.reconcile.index import Index, deployment_key, key_of, route_of
 from llmbatch.reconcile.jobrun import JobRun
 from llmbatch.reconcile.submission import Submission
 from llmbatch.reconcile.tenancy import Tenancy
@@ -31,7 +32,7 @@ UNKNOWN_AT_LEAST = 5.0
 
 
 class Observation:
-    """Sees all that a decision about a job needs; asks no provider."""
+    """Sees all that a decision about a job needs; a provider is asked only whether it has a batch of an earlier job."""
 
     def __init__(
         self,
@@ -124,7 +125,7 @@ class Observation:
             }
             candidates = await self._candidates(run.job, file, model)
             run.observed = replace(run.observed, candidates=candidates)
-            self._observe_orphans(run, candidates)
+            await self._observe_orphans(run)
 
     async def _candidates(self, job: BatchJob, file: BatchFile, model: str) -> tuple[Candidate, ...]:
         entries = {f"{entry.namespace}/{entry.name}": entry for entry in file.status.deployments}
@@ -154,18 +155,34 @@ class Observation:
             )
         return tuple(found)
 
-    def _observe_orphans(self, run: JobRun, candidates: tuple[Candidate, ...]) -> None:
+    async def _observe_orphans(self, run: JobRun) -> None:
         """Batches that were made for this job's name by a job that is gone (deletionPolicy Retain, a restore), or for
-        this job itself when its annotations were lost."""
-        meta = run.job.metadata
+        this job itself when its annotations were lost.
+
+        A deployment whose account cannot say whether it has such a batch takes no work.
+        """
         if trace(run.job, 0).pending or trace(run.job, 0).batch_id or run.job.status.attempts:
             return
-        for candidate in candidates:
-            for batch in self._accounts.strays(candidate.deployment, meta.namespace, meta.name):
-                fits = batch.input_file_id == candidate.file_id and batch.state in ADOPTABLE
-                if fits and candidate.file_id and self._is_ours(run.job, 0, batch):
-                    run.see(0, orphan=(candidate.deployment, batch))
-                    return
+        known = []
+        for candidate in run.observed.candidates:
+            try:
+                batch = await self._orphan(run.job, candidate)
+            except LLMBatchError:
+                known.append(replace(candidate, ready=False))
+                continue
+            known.append(candidate)
+            if batch is not None:
+                run.see(0, orphan=(candidate.deployment, batch))
+        run.observed = replace(run.observed, candidates=tuple(known))
+
+    async def _orphan(self, job: BatchJob, candidate: Candidate) -> RemoteBatch | None:
+        deployment = self._index.deployments.get(deployment_key(candidate.deployment))
+        if deployment is None or candidate.file_id is None or not candidate.ready:
+            return None
+        batch = await self._accounts.stray(deployment, job.metadata.namespace, job.metadata.name)
+        if batch is None or batch.input_file_id != candidate.file_id or batch.state not in ADOPTABLE:
+            return None
+        return batch if self._is_ours(job, 0, batch) else None
 
 
 def _came_too_late(job: BatchJob, file: BatchFile) -> bool:

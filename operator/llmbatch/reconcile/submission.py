@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from llmbatch.api import BatchJob, ModelDeployment, names
@@ -31,8 +31,8 @@ from llmbatch.domain.errors import (
 from llmbatch.domain.file import lasts
 from llmbatch.domain.job import shards, trace
 from llmbatch.domain.remote import RemoteBatch, Tag
-from llmbatch.domain.routing import WeightedChoice
-from llmbatch.domain.steps import Adopt, Begin, Create, Finish, LookFor, Lookup, Problem, Renew, Repair, Withdraw
+from llmbatch.domain.routing import Candidate, WeightedChoice
+from llmbatch.domain.steps import Adopt, Begin, Create, Finish, LookFor, Lookup, Problem, Repair, Withdraw
 from llmbatch.domain.trace import Pending, Trace
 from llmbatch.domain.translate import url_of
 from llmbatch.engine.clock import Clock
@@ -109,7 +109,7 @@ class Submission:
         assert run.observed.file is not None
         model = run.job.status.model_name or ""
         # No await between the choice and the reservation: two workers must not fill the same headroom.
-        chosen = self._choice.choose(model, step.candidates)
+        chosen = self._choice.choose(model, self._with_room(run, step))
         self._index.reserve(run.key, chosen.deployment, run.observed.file.tokens)
         pending = Pending(step.attempt, chosen.deployment, self._now(), chosen.file_id)
         try:
@@ -120,19 +120,25 @@ class Submission:
         self._fresh.add((run.job.metadata.uid, step.shard, pending))
         run.see(step.shard, fresh=True, lookup=None)
 
-    async def renew(self, run: JobRun, step: Renew) -> None:
-        """Record a create again whose batch is surely absent, so that only one process can make it."""
-        pending = Pending(step.pending.attempt, step.pending.deployment, self._now(), step.pending.input_file_id)
-        await self._record(run, step.shard, Trace().begun(pending))
-        self._doubts.pop(_doubt(run.job, step.shard, pending), None)
-        self._fresh.add((run.job.metadata.uid, step.shard, pending))
-        run.see(step.shard, fresh=True, lookup=None)
+    def _with_room(self, run: JobRun, step: Begin) -> list[Candidate]:
+        """The candidates that have headroom now: other jobs may have taken it since it was observed."""
+        assert run.observed.file is not None
+        found = []
+        for candidate in step.candidates:
+            active, enqueued = self._index.load(candidate.deployment)
+            found.append(replace(candidate, active=active, enqueued=enqueued))
+        roomy = [candidate for candidate in found if candidate.has_headroom(run.observed.file.tokens)]
+        if not roomy:
+            raise Superseded
+        return roomy
 
     async def withdraw(self, run: JobRun, step: Withdraw) -> None:
         """Take back a create that had no effect, or an id that is not ours."""
         pending = trace(run.job, step.shard).pending
         await self._record(run, step.shard, Trace())
         self._settle(run.job, step.shard, pending)
+        if pending is not None:
+            run.job = jobstatus.withdrawn(run.job, step.shard)
         run.forget(step.shard)
 
     async def repair(self, run: JobRun, step: Repair) -> None:
@@ -181,6 +187,7 @@ class Submission:
                 self._doubt_of(run.job, step.shard, step.pending)
                 message = f"the create on {step.pending.deployment} was not answered ({error.message})"
                 logger.warning("%s", message, extra={"fields": run.key._asdict()})
+                run.job = jobstatus.in_doubt(run.job, step.shard, step.pending)
                 run.see(step.shard, lookup=Lookup(until=self._now() + self._again))
                 return None
             return await self._not_created(run, step, error)
@@ -190,9 +197,14 @@ class Submission:
     async def look_for(self, run: JobRun, step: LookFor) -> None:
         """Look for the batch of a create whose answer was lost."""
         pending = step.pending
-        deployment = self._index.deployments.get(deployment_key(pending.deployment)) if pending.deployment else None
+        if not pending.deployment:
+            # Garbage: what this operator writes names a deployment, and status would remember it.
+            run.see(step.shard, lookup=Lookup(absent=True))
+            return
+        deployment = self._index.deployments.get(deployment_key(pending.deployment))
+        run.job = jobstatus.in_doubt(run.job, step.shard, pending)
         if deployment is None:
-            message = f"ModelDeployment {pending.deployment or '(none)'} is gone; its account may hold the job's batch"
+            message = f"ModelDeployment {pending.deployment} is gone; its account may hold the job's batch"
             run.see(step.shard, problem=Problem(Reason.DEPLOYMENT_NOT_FOUND, message))
             return
         doubt = self._doubt_of(run.job, step.shard, pending)

@@ -1,0 +1,93 @@
+"""One account of a provider: what this process has learnt of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from llmbatch.domain.errors import LLMBatchError
+from llmbatch.domain.remote import RemoteBatch, Tag
+from llmbatch.engine.queue import Key
+from llmbatch.providers.protocol import AccountID, BatchProvider
+
+KIND = "Account"
+
+
+class JobName(NamedTuple):
+    """A job's name, which outlives the job."""
+
+    namespace: str
+    name: str
+
+
+class Stray(NamedTuple):
+    """A batch with a tag of this cluster that was no known job's when it was seen."""
+
+    created_at: datetime
+    batch_id: str
+
+
+@dataclass
+class Search:
+    """A search for the batches of one attempt; ``since`` is monotonic."""
+
+    since: float
+    found: list[RemoteBatch] = field(default_factory=list)
+
+    def see(self, batch: RemoteBatch) -> None:
+        """Take in a batch with the tag that is looked for."""
+        if batch.id not in [known.id for known in self.found]:
+            self.found.append(batch)
+
+
+@dataclass
+class Account:
+    """What is known of one account since this process began. Times are monotonic."""
+
+    id: AccountID
+    key: Key
+    provider: BatchProvider
+    routes: set[str] = field(default_factory=set)
+    probed_at: datetime | None = None
+    error: LLMBatchError | None = None
+    failures: int = 0
+    due: float = 0.0
+    """Before this it is not listed again."""
+    swept_at: float = float("-inf")
+    batches: dict[str, RemoteBatch] = field(default_factory=dict)
+    told: dict[str, float] = field(default_factory=dict)
+    missing: dict[str, float] = field(default_factory=dict)
+    strays: dict[JobName, Stray] = field(default_factory=dict)
+    """The newest stray for each job's name."""
+    sought: dict[tuple[str, int, int], Search] = field(default_factory=dict)
+    listed_from: float | None = None
+    """When the last complete listing began."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def healthy(self) -> bool | None:
+        """Whether it answers; None before it was first asked."""
+        return None if self.probed_at is None and self.error is None else self.error is None
+
+    def see_tagged(self, tag: Tag, batch: RemoteBatch) -> None:
+        """Take in a batch of this cluster that no running job is known to have."""
+        if (search := self.sought.get((tag.uid, tag.shard, tag.attempt))) is not None:
+            search.see(batch)
+        # Later on every batch is one that this process knows, or is looked for by its tag.
+        if self.listed_from is None:
+            self.leave(JobName(tag.namespace, tag.name), Stray(batch.created_at, batch.id))
+
+    def leave(self, job: JobName, stray: Stray) -> None:
+        """Remember a batch for the next job of that name."""
+        self.strays[job] = max(stray, self.strays.get(job, stray))
+
+
+def account_key(identity: AccountID) -> Key:
+    """The queue's key of an account; the provider's key is in it as a digest only."""
+    text = "\0".join(
+        (identity.provider, identity.endpoint, identity.organization, identity.project, identity.key_digest)
+    )
+    return Key(KIND, "", hashlib.sha256(text.encode()).hexdigest()[:16])
