@@ -61,10 +61,12 @@ def operator(cluster: Cluster, diagnostics: Diagnostics, tmp_path: Path) -> Iter
         flags: Sequence[str] = (),
         kubeconfig: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        networks: Sequence[str] = ("127.0.0.0/8",),
         ready: bool = True,
     ) -> OperatorProcess:
         log = tmp_path / f"operator-{len(started)}.log"
-        process = OperatorProcess.start(kubeconfig or cluster.kubeconfig, namespaces, log, flags, environment)
+        kubeconfig = kubeconfig or cluster.kubeconfig
+        process = OperatorProcess.start(kubeconfig, namespaces, log, flags, environment, networks)
         started.append(process)
         diagnostics.add(f"log of operator {len(started) - 1}", process.tail)
         if ready:

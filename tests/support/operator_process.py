@@ -41,13 +41,19 @@ class OperatorProcess:
         log: Path,
         flags: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        networks: Sequence[str] = ("127.0.0.0/8",),
     ) -> OperatorProcess:
-        """Start one for these namespaces (none: all). `flags` come last, so they win over the defaults of tests."""
+        """Start one for these namespaces (none: all) that may reach these private networks.
+
+        `flags` come last, so they win over the defaults of tests.
+        """
         health, metrics = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-        command = [sys.executable, "-m", "llmbatch", "run", "--no-leader-elect", "--allow-network", "127.0.0.0/8"]
+        command = [sys.executable, "-m", "llmbatch", "run", "--no-leader-elect"]
         command += ["--poll-interval", "1", "--health-address", health, "--metrics-address", metrics]
         for namespace in namespaces:
             command += ["--namespace", namespace]
+        for network in networks:
+            command += ["--allow-network", network]
         source = Path(__file__).resolve().parents[2] / "operator"
         own = {"KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(source), **(environment or {})}
         with log.open("wb") as output:

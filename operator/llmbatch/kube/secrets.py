@@ -30,8 +30,8 @@ class _Kept(NamedTuple):
 class SecretReader:
     """Reads Secrets by ``get``; each is kept ``max_age`` seconds, and readers at the same time share one get.
 
-    Messages name the Secret and the key, never a value. A missing Secret is not remembered, so it is seen as soon
-    as it is made.
+    Messages name the Secret and the key, never a value. A Secret that is missing or of no use is not remembered, so
+    that it is seen as soon as it is mended.
     """
 
     def __init__(self, kube: Secrets, clock: Monotonic, *, max_age: float = 30.0) -> None:
@@ -48,11 +48,13 @@ class SecretReader:
         Raises CredentialsError (SecretNotFound, SecretKeyNotFound, CredentialsInvalid), KubeError.
         """
         data = await self.mapping(namespace, name)
+        value = usable(data[key]) if key in data else None
+        if value is None:
+            self._kept.pop((namespace, name), None)
         if key not in data:
             raise CredentialsError(
                 f"Secret {namespace}/{name} has no key {key}; add it", reason=Reason.SECRET_KEY_NOT_FOUND
             )
-        value = usable(data[key])
         if value is None:
             raise CredentialsError(
                 f"key {key} of Secret {namespace}/{name} must hold one line of visible ASCII characters; correct it",

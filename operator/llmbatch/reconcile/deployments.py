@@ -128,8 +128,9 @@ class DeploymentReconciler:
         told = {"active_batches", "enqueued_tokens", "last_probe_time"}
         if before.model_dump(exclude=told) == after.model_dump(exclude=told) and before.last_probe_time is not None:
             since = self._clock.now() - before.last_probe_time
-            if since < COUNTS_EVERY:
-                return (COUNTS_EVERY - since).total_seconds()
+            wait = min(COUNTS_EVERY, timedelta(seconds=self._recheck)) - since
+            if wait > timedelta(0):
+                return wait.total_seconds()
         await self._writer.status(deployment, status.wire())
         return None
 
