@@ -95,14 +95,24 @@ def plan(file: BatchFile, seen: FileSeen, now: datetime) -> Plan:
     return Plan(tuple(upload), tuple(check), tuple(drop))
 
 
-def next_look(made: Sequence[FileDeployment], seen: FileSeen, now: datetime) -> datetime | None:
-    """When a file with these entries must be looked at again by itself; None where nothing is due."""
-    times = [entry.retry_time for entry in made if entry.retry_time]
-    if any(entry.state is CopyState.PROCESSING for entry in made):
-        times.append(now + PROCESSING_CHECK)
+def next_look(
+    made: Sequence[FileDeployment], seen: FileSeen, under_way: Collection[str], now: datetime
+) -> datetime | None:
+    """When a file with these entries must be looked at again by itself; None where nothing is due.
+
+    An upload that ends and a deployment that becomes Ready wake the file themselves.
+    """
     targets = {target.route for target in seen.targets}
-    if any(route_of(entry) not in targets | set(seen.in_use) for entry in made):
-        times.append(now + DROP_AGAIN)
+    open_ = {target.route for target in seen.targets if not target.unusable}.difference(under_way)
+    times = []
+    for entry in made:
+        route = route_of(entry)
+        if route in open_ and entry.retry_time:
+            times.append(entry.retry_time)
+        elif route in open_ and entry.state is CopyState.PROCESSING:
+            times.append(now + PROCESSING_CHECK)
+        elif route not in targets and route not in seen.in_use:
+            times.append(now + DROP_AGAIN)
     return min(times, default=None)
 
 

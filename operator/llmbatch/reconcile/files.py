@@ -146,12 +146,13 @@ class FileReconciler:
 
     def _again(self, file: BatchFile, made: list[FileDeployment], seen: lifecycle.FileSeen) -> Requeue | None:
         waits = list[float]()
-        if due := lifecycle.next_look(made, seen, self._clock.now()):
-            waits.append((due - self._clock.now()).total_seconds())
+        under_way, now = self._uploads.under_way(file), self._clock.now()
+        if due := lifecycle.next_look(made, seen, under_way, now):
+            waits.append((due - now).total_seconds())
         if seen.unreadable:
             waits.append(self._recheck * (CHANGED_RECHECK if seen.unreadable[0] is Reason.SOURCE_CHANGED else 1))
         good = any(entry.state is CopyState.PROCESSED for entry in made)
-        if not good and not self._uploads.under_way(file):
+        if not good and not under_way:
             waits.append(self._recheck)
         return Requeue(max(0.1, min(waits))) if waits else None
 
