@@ -144,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             except (DemoError, BuildError, StartError) as error:
                 status = _failed(demo, str(error))
             except KeyboardInterrupt:
+                demo.step("interrupted")
                 status = 130
             for number in (signal.SIGINT, signal.SIGTERM):  # nothing interrupts the clean-up
                 signal.signal(number, signal.SIG_IGN)
