@@ -37,10 +37,14 @@ class Informer:
         self._stop = asyncio.Event()
 
     async def run(self, started: Callable[[], None]) -> None:
-        """Watch until ``stop``; ``started`` is called when the process's signals may be taken over from kopf."""
+        """Watch until ``stop``; ``started`` is called when the process's signals may be taken over from kopf.
+
+        Not by ``kopf.operator``: it takes the signals after its start-up handlers, and when it ends it cancels every
+        task of the process that is younger than itself (seen in 1.45.2).
+        """
         registry = kopf.OperatorRegistry()
-        self._register(registry, started)
-        await kopf.operator(
+        self._register(registry)
+        tasks = await kopf.spawn_tasks(
             registry=registry,
             settings=_settings(),
             standalone=True,
@@ -48,16 +52,21 @@ class Informer:
             namespaces=self._namespaces,
             stop_flag=self._stop,
         )
+        started()
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     def stop(self) -> None:
         """End the watching."""
         self._stop.set()
 
-    def _register(self, registry: kopf.OperatorRegistry, started: Callable[[], None]) -> None:
-        @kopf.on.startup(registry=registry)
-        async def startup(**_: Any) -> None:
-            started()
-
+    def _register(self, registry: kopf.OperatorRegistry) -> None:
         @kopf.on.login(registry=registry)
         async def login(**_: Any) -> kopf.ConnectionInfo:
             return await self._connection()
