@@ -68,7 +68,7 @@ class Watching:
         meta = body["metadata"]
         key = Key(kind, meta["namespace"], meta["name"])
         if gone:
-            self._gone(key)
+            self._gone(key, meta["resourceVersion"])
             return
         if not self._is_newer(key, meta["resourceVersion"]):
             return  # what we wrote or read ourselves comes back as an event
@@ -94,8 +94,8 @@ class Watching:
     def _is_newer(self, key: Key, version: str) -> bool:
         return int(self._index.version_of(key) or -1) < int(version)
 
-    def _gone(self, key: Key) -> None:
-        self._wake(self._index.remove(key))
+    def _gone(self, key: Key, version: str = "") -> None:
+        self._wake(self._index.remove(key, version))
         self._queue.discard(key)
         if key.kind == ModelDeployment.KIND:
             self._queue.add(key)

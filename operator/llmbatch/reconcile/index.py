@@ -5,7 +5,7 @@ Everything here can be had again from the API server; nothing is kept that a res
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +22,9 @@ from llmbatch.engine.queue import Key
 
 WOKEN_BY_HEADROOM = 4
 """Waiting jobs that are woken when a batch ends: one takes its place, the others only if there is room for more."""
+
+REMEMBERED_REMOVALS = 4096
+"""Answers are late by seconds; this many deletions take far longer."""
 
 
 def key_of(resource: Resource) -> Key:
@@ -98,6 +101,7 @@ class Index:
         self.jobs: dict[Key, JobView] = {}
         self.phases: Counter[Phase] = Counter()
         self._versions: dict[Key, int] = {}
+        self._removed: OrderedDict[Key, int] = OrderedDict()
         self._live: dict[str, Key] = {}
         self._jobs_of_file: defaultdict[Key, dict[Key, None]] = defaultdict(dict)
         self._jobs_on_route: defaultdict[str, dict[Key, None]] = defaultdict(dict)
@@ -114,7 +118,7 @@ class Index:
     def put(self, resource: Resource) -> set[Key]:
         """Take in a version of a resource; answers whom its change concerns. Older versions are passed over."""
         key, version = key_of(resource), _version(resource)
-        if version < self._versions.get(key, -1):
+        if version < self._versions.get(key, -1) or version <= self._removed.get(key, -1):
             return set()
         self._versions[key] = version
         match resource:
@@ -126,9 +130,17 @@ class Index:
                 return self._put_job(key, resource)
         raise TypeError(resource.KIND)
 
-    def remove(self, key: Key) -> set[Key]:
-        """Forget a resource that is gone; answers whom that concerns."""
-        self._versions.pop(key, None)
+    def remove(self, key: Key, version: str = "") -> set[Key]:
+        """Forget a resource that is gone; answers whom that concerns.
+
+        ``version`` is that of its end. What was read or written before it may be answered after it: such an answer
+        must not bring the resource back.
+        """
+        last = max(self._versions.pop(key, -1), int(version) if version.isdecimal() else -1)
+        self._removed[key] = last
+        self._removed.move_to_end(key)
+        if len(self._removed) > REMEMBERED_REMOVALS:
+            self._removed.popitem(last=False)
         if (job := self.jobs.pop(key, None)) is not None:
             self._unlink_job(key, job)
             self._release(key)
