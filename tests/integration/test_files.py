@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -271,7 +272,7 @@ def test_a_copy_that_came_after_a_crash_is_not_left_behind(alone, account, opera
     first.kill()
     operator(alone.namespace, flags=FLAGS)
     uploaded(alone)
-    assert poll(lambda: len(inputs(openai)) == 2, LONG)
+    assert poll(lambda: any(call.fault == "latency" for call in openai.calls().log), LONG)
 
     alone.delete("BatchFile", "questions")
 
@@ -406,6 +407,44 @@ def test_deletion_waits_for_the_jobs_that_need_the_file(world, account):
     assert len(inputs(openai)) == 1
     openai.release()
     assert world.finished("running")["status"]["phase"] == "Succeeded"
+    world.gone("BatchFile", "questions", timeout=LONG)
+    assert inputs(openai) == []
+
+
+def test_a_job_that_comes_after_the_deletion_waits_for_a_new_file(world, account):
+    """It means another file of that name: it neither runs on the old one nor holds it."""
+    openai = account("openai", provider="openai", hold=True)
+    world.openai("openai", openai)
+    world.file(lines=chat_lines(1, model=MODEL))
+    world.job("before")
+    world.running("before", timeout=LONG)
+    world.delete("BatchFile", "questions")
+    deleted = datetime.fromisoformat(world.get("BatchFile", "questions")["metadata"]["deletionTimestamp"])
+    assert poll(lambda: datetime.now(UTC) >= deleted + timedelta(seconds=1), LONG)
+
+    world.job("after")
+
+    world.until("BatchJob", "after", has("Reconciling", "True", "InputFileNotFound"), timeout=LONG)
+    openai.release()
+    world.finished("before")
+    world.gone("BatchFile", "questions", timeout=LONG)
+    world.file(lines=chat_lines(2, model=MODEL))
+    assert world.finished("after")["status"]["requestCounts"]["total"] == 2
+
+
+def test_deletion_waits_for_a_provider_that_fails(world, account):
+    """While the provider does not delete its copies, the file stays and says where they are."""
+    openai = account("openai", provider="openai")
+    world.openai("openai", openai)
+    world.file()
+    uploaded(world)
+    openai.fault("status", "files.delete", status=500, times="always")
+
+    world.delete("BatchFile", "questions")
+
+    file = world.until("BatchFile", "questions", has("Reconciling", "True", "DeletionWaits"), timeout=LONG)
+    assert f"{world.namespace}/openai" in told(file, "Reconciling")["message"]
+    openai.clear_faults()
     world.gone("BatchFile", "questions", timeout=LONG)
     assert inputs(openai) == []
 

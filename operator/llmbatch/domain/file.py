@@ -375,10 +375,22 @@ def _why_not_uploaded(
 
 def held(file: BatchFile, jobs: Sequence[str], now: datetime) -> BatchFileStatus:
     """The status of a file whose deletion waits for jobs."""
-    names = ", ".join(jobs[:5]) + (f" and {len(jobs) - 5} more" if len(jobs) > 5 else "")
-    message = f"deletion waits for unfinished jobs: {names}; delete or cancel them"
+    return _deletion_waits(file, f"unfinished jobs: {_some(jobs)}; delete or cancel them", now)
+
+
+def clinging(file: BatchFile, routes: Sequence[str], now: datetime) -> BatchFileStatus:
+    """The status of a file whose copies could not be deleted yet."""
+    return _deletion_waits(file, f"its copies on {_some(routes)} to be deleted there; see the log for what failed", now)
+
+
+def _deletion_waits(file: BatchFile, what: str, now: datetime) -> BatchFileStatus:
+    message = f"deletion waits for {what}"
     conditions = _kept(file, now).set(ConditionType.RECONCILING, True, Reason.DELETION_WAITS, message)
     return file.status.model_copy(update={"conditions": conditions.list()})
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _kept(file: BatchFile, now: datetime) -> ConditionSet:

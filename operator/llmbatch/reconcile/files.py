@@ -31,6 +31,9 @@ Deployments = Mapping[str, ModelDeployment]
 """By route."""
 CHANGED_RECHECK = 10
 """How much more seldom a source that changed is read again: people put it back, and it may be large."""
+CLEAN_UP_SECONDS = 15
+"""What the clean-up of one deployment may take in one go, so that one that hangs keeps no worker."""
+CLEAN_UP_AGAIN = 3.0
 PATIENCE = 1.0
 """Seconds that a reconcile waits for uploads, so that small files are told of in one write."""
 
@@ -193,7 +196,11 @@ class FileReconciler:
         if deployment is None or not self._may_hold(file, route):
             return True
         try:
-            await self._uploads.delete(file, deployment)
+            async with asyncio.timeout(CLEAN_UP_SECONDS):
+                await self._uploads.delete(file, deployment)
+        except TimeoutError:
+            logger.warning("copy of %s on %s not deleted within %d s", key_of(file), route, CLEAN_UP_SECONDS)
+            return False
         except LLMBatchError as error:
             logger.warning("copy of %s on %s not deleted: %s", key_of(file), route, error.message)
             return False
@@ -225,7 +232,8 @@ class FileReconciler:
             routes |= {route_of(deployment) for deployment in matching}
             left = routes - set(await self._drop(file, sorted(routes)))
             if left and not await self._abandonment.is_due(file):
-                return Requeue(2.0)
+                await self._write(file, lifecycle.clinging(file, sorted(left), self._clock.now()))
+                return Requeue(CLEAN_UP_AGAIN)
             if left:
                 await self._abandonment.tell(file, f"copies of the file on {', '.join(sorted(left))}")
         finalizers = [finalizer for finalizer in file.metadata.finalizers if finalizer != names.FINALIZER]

@@ -16,7 +16,7 @@ from llmbatch.api.base import Resource
 from llmbatch.api.batchfile import CopyState
 from llmbatch.api.batchjob import Phase
 from llmbatch.api.reasons import ConditionType
-from llmbatch.domain.conditions import holds
+from llmbatch.domain.conditions import condition
 from llmbatch.domain.job import recorded, shards
 from llmbatch.engine.queue import Key
 
@@ -217,7 +217,11 @@ class Index:
         self._jobs_of_file[after.file][key] = None
         if after.route is not None:
             self._release(key)
+        woken = set()
         if after.holds_room:
+            if not self._jobs_on_route.get(after.route or ""):
+                # From now on it counts for itself, as long as anything runs there.
+                woken.add(deployment_key(after.route or ""))
             self._jobs_on_route[after.route or ""][key] = None
             self._tokens_on_route[after.route or ""] += after.tokens
         elif not after.finished and not after.suspended:
@@ -227,8 +231,8 @@ class Index:
             after.deleting,
             after.route,
         ):
-            return set()
-        return self._concerned_by_end(key, before)
+            return woken
+        return woken | self._concerned_by_end(key, before)
 
     def _job_view(self, job: BatchJob) -> JobView:
         meta, status = job.metadata, job.status
@@ -332,8 +336,9 @@ class Index:
 
 
 def _routing_facts(deployment: ModelDeployment) -> tuple[object, ...]:
-    ready = holds(deployment.status.conditions, ConditionType.READY)
-    return (deployment.spec, ready, deployment.metadata.deletion_timestamp is not None)
+    ready = condition(deployment.status.conditions, ConditionType.READY)
+    why = (ready.status, ready.reason) if ready else None
+    return (deployment.spec, why, deployment.metadata.deletion_timestamp is not None)
 
 
 def _file_view(file: BatchFile) -> FileView:
