@@ -123,15 +123,14 @@ def deleted(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
         return Idle()
     if job.spec.deletion_policy == "Retain":
         return Release()
-    give_up = job.metadata.deletion_timestamp + seen.give_up_after
     for shard, known in zip(shards(job), seen.shards, strict=False):
         step = _cleanup(job, shard, known)
         if step is None:
             continue
         if not isinstance(step, Wait):
             return step
-        if now < give_up:
-            return Idle(until=step.until or now + CLEAN_UP_AGAIN)
+        if seen.give_up_at is None or now < seen.give_up_at:
+            return Idle(until=_earlier(step.until or now + CLEAN_UP_AGAIN, seen.give_up_at))
         return Release(abandoned=step.message or "the provider did not answer in time")
     return Release()
 

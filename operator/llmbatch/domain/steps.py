@@ -74,7 +74,8 @@ class Observed:
     output_problem: Problem | None = None
     """Results were counted and stay at the provider, since the sink will never take them."""
     outputs_deleted: bool = False
-    give_up_after: timedelta = timedelta(minutes=10)
+    give_up_at: datetime | None = None
+    """When a deletion no longer waits for its clean-up."""
 
 
 # --- what to do ---------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
@@ -38,6 +39,7 @@ class NamespaceView(NamedTuple):
 
     labels: Mapping[str, str]
     terminating: bool
+    deletion_time: datetime | None = None
 
 
 class Kube:
@@ -168,7 +170,10 @@ class Kube:
         if answer is None:
             return None
         meta = orjson.loads(answer)["metadata"]
-        return NamespaceView(meta.get("labels") or {}, "deletionTimestamp" in meta)
+        deleted = meta.get("deletionTimestamp")
+        return NamespaceView(
+            meta.get("labels") or {}, deleted is not None, datetime.fromisoformat(deleted) if deleted else None
+        )
 
     async def cluster_uid(self) -> str:
         """The UID of kube-system, which names a cluster. Raises Forbidden, Gone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from llmbatch.api.base import Resource
 from llmbatch.domain.errors import LLMBatchError
@@ -28,19 +28,26 @@ class Abandonment:
         self._clock = clock
         self._count = count
 
-    async def patience(self, namespace: str) -> timedelta:
-        """How long a deletion in this namespace is held up."""
-        try:
-            found = await self._kube.namespace(namespace)
-        except LLMBatchError:
-            return PATIENCE
-        return PATIENCE_IN_TERMINATING_NAMESPACE if found is None or found.terminating else PATIENCE
+    async def due(self, resource: Resource) -> datetime:
+        """When the clean-up of a resource that is being deleted has been tried for long enough.
 
-    async def is_due(self, resource: Resource) -> bool:
-        """Whether the clean-up of a resource that is being deleted has been tried for long enough."""
+        In a terminating namespace the time runs from the namespace's own deletion: the namespace controller looks
+        after its contents seconds later, and the whole namespace is waited for.
+        """
         since = resource.metadata.deletion_timestamp
         assert since is not None
-        return self._clock.now() - since >= await self.patience(resource.metadata.namespace)
+        try:
+            namespace = await self._kube.namespace(resource.metadata.namespace)
+        except LLMBatchError:
+            return since + PATIENCE
+        if namespace is None or namespace.terminating:
+            begun = namespace.deletion_time if namespace else None
+            return (begun or since) + PATIENCE_IN_TERMINATING_NAMESPACE
+        return since + PATIENCE
+
+    async def is_due(self, resource: Resource) -> bool:
+        """Whether it is."""
+        return self._clock.now() >= await self.due(resource)
 
     async def tell(self, resource: Resource, left: str) -> None:
         """Say what was left behind: in the log, a metric and, where the namespace allows it, an Event."""

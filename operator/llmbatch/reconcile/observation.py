@@ -70,8 +70,7 @@ class Observation:
             if batch_id and route and not job.status.phase.finished:
                 self.see_batch(run, shard.index, route, batch_id, self._accounts.batch(route, batch_id))
         if job.metadata.deletion_timestamp is not None:
-            patience = await self._abandonment.patience(job.metadata.namespace)
-            run.observed = replace(run.observed, give_up_after=patience)
+            run.observed = replace(run.observed, give_up_at=await self._abandonment.due(job))
         elif not job.status.phase.finished:
             await self.observe_input(run)
 
