@@ -47,7 +47,10 @@ def with_shard(job: BatchJob, index: int, **changes: Any) -> BatchJob:
 
 
 def submitted(job: BatchJob, index: int, route: str, batch: RemoteBatch, now: datetime, *, attempt: int) -> BatchJob:
-    """The job after its batch was created or adopted."""
+    """The job after its batch was created or adopted.
+
+    Who refused it is not forgotten: a batch that was taken may fail for want of room, and the wait goes on doubling.
+    """
     job = with_shard(
         job,
         index,
@@ -58,9 +61,7 @@ def submitted(job: BatchJob, index: int, route: str, batch: RemoteBatch, now: da
         phase=Phase.VALIDATING,
         submit_time=batch.created_at,
         retry_time=None,
-        waits=None,
         unauthorized_since=None,
-        refused_by=[],
     )
     return with_status(job, start_time=job.status.start_time or now, last_poll_time=now)
 
