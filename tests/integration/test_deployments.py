@@ -294,9 +294,9 @@ def test_an_account_is_listed_at_most_once_an_interval(cluster, namespace, accou
 
 def test_nothing_is_written_while_nothing_happens(cluster, namespace, account, operator):
     """With a job that runs, one that waits, a file that is uploaded, one that fails and a deployment that is refused,
-    sweep after sweep leaves every resource as it is."""
+    sweep after sweep leaves every resource as it is, and so does a restart."""
     world, openai = World(cluster, namespace), account("openai", provider="openai", hold=True)
-    operator(namespace, flags=FLAGS)
+    first = operator(namespace, flags=FLAGS)
     world.openai("openai", openai, limits={"maxActiveBatches": 1})
     world.secret("key-refused", api_key="not-the-key")
     world.openai("refused", openai, with_secret=False)
@@ -321,5 +321,10 @@ def test_nothing_is_written_while_nothing_happens(cluster, namespace, account, o
     sweeps(3)
     before = writes()
     sweeps(8)
+    assert writes()[len(before) :] == []
+
+    first.kill()
+    operator(namespace, flags=FLAGS)
+    sweeps(4)
 
     assert writes()[len(before) :] == []

@@ -229,7 +229,7 @@ def pending(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
     return None
 
 
-_PHASES = {
+PHASES = {
     BatchState.VALIDATING: Phase.VALIDATING,
     BatchState.IN_PROGRESS: Phase.IN_PROGRESS,
     BatchState.FINALIZING: Phase.FINALIZING,
@@ -274,7 +274,7 @@ def _follow(job: BatchJob, shard: Shard, record: Trace, known: ShardSeen, now: d
     if cancelling:
         return Wait(Phase.CANCELLING, Reason.CANCELLING, f"waits for {record.deployment} to end the batch")
     return Wait(
-        _PHASES[known.batch.state],
+        PHASES[known.batch.state],
         Reason.RUNNING,
         f"batch {known.batch.id} is {known.batch.state.value} on {record.deployment}",
         deadline(job, now),

@@ -10,7 +10,7 @@ from llmbatch.api.base import NamespacedReference
 from llmbatch.api.batchjob import Attempt, BatchJob, BatchJobStatus, CollectedOutput, Phase, RequestCounts
 from llmbatch.api.reasons import ConditionType, Reason
 from llmbatch.domain.conditions import ConditionSet
-from llmbatch.domain.job import shards, trace
+from llmbatch.domain.job import PHASES, shards, trace
 from llmbatch.domain.remote import Counts, RemoteBatch, Tag
 from llmbatch.domain.results import Totals
 from llmbatch.domain.steps import AwaitQuota, Close, Finish, Wait
@@ -106,6 +106,7 @@ def progressed(job: BatchJob, batches: Sequence[RemoteBatch | None], now: dateti
                 input_file_id=batch.input_file_id or shards(job)[index].input_file_id,
                 output_file_id=batch.output_file_id,
                 error_file_id=batch.error_file_id,
+                phase=PHASES.get(batch.state, shards(job)[index].phase),
                 request_counts=_counts([batch.counts]),
             )
     counts = _counts([batch.counts for batch in seen])

@@ -43,6 +43,13 @@ class Search:
             self.found.append(batch)
 
 
+class Told(NamedTuple):
+    """When (monotonic) a job was last told of its batch, and what."""
+
+    at: float
+    batch: RemoteBatch
+
+
 @dataclass
 class Account:
     """What is known of one account since this process began. Times are monotonic."""
@@ -58,7 +65,8 @@ class Account:
     """Before this it is not listed again."""
     swept_at: float = float("-inf")
     batches: dict[str, RemoteBatch] = field(default_factory=dict)
-    told: dict[str, float] = field(default_factory=dict)
+    told: dict[str, Told] = field(default_factory=dict)
+    """By batch id; what was seen since then is still to be told."""
     missing: dict[str, float] = field(default_factory=dict)
     strays: dict[JobName, Stray] = field(default_factory=dict)
     """The newest stray for each job's name."""

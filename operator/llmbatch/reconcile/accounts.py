@@ -19,7 +19,7 @@ from llmbatch.engine.schedule import poll_interval
 from llmbatch.engine.workers import Requeue
 from llmbatch.providers.protocol import BatchProvider
 from llmbatch.providers.registry import target_of
-from llmbatch.reconcile.account import Account, JobName, Search, Stray, account_key
+from llmbatch.reconcile.account import Account, JobName, Search, Stray, Told, account_key
 from llmbatch.reconcile.index import Index, deployment_key, route_of
 from llmbatch.reconcile.listing import Listing, Running
 
@@ -185,7 +185,7 @@ class Accounts:
         if (account := self._of_route.get(route)) is not None:
             account.batches[batch.id] = batch
             account.missing.pop(batch.id, None)
-            account.told.setdefault(batch.id, self._clock.monotonic())
+            account.told[batch.id] = Told(self._clock.monotonic(), batch)
 
     def batch(self, route: str, batch_id: str) -> RemoteBatch | None:
         """What was last told of a batch."""

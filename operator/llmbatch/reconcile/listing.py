@@ -10,7 +10,7 @@ from llmbatch.domain.errors import NotFound
 from llmbatch.domain.remote import BatchState, RemoteBatch, Tag
 from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import Key, WorkQueue
-from llmbatch.reconcile.account import Account
+from llmbatch.reconcile.account import Account, Told
 
 SINGLE_GETS_AT_ONCE = 4
 _IN_PROGRESS = frozenset({BatchState.VALIDATING, BatchState.IN_PROGRESS, BatchState.FINALIZING})
@@ -66,24 +66,21 @@ class Listing:
     def _see(self, account: Account, batch: RemoteBatch, running: Running) -> None:
         tag = Tag.of(batch.metadata)
         if batch.id in running:
-            before = account.batches.get(batch.id)
             account.batches[batch.id] = batch
             account.missing.pop(batch.id, None)
-            if before != batch and (_matters(before, batch) or self._may_tell(account, batch)):
+            if self._is_worth_telling(account.told.get(batch.id), batch):
+                account.told[batch.id] = Told(self._clock.monotonic(), batch)
                 self._queue.add(running[batch.id])
         elif tag is not None and tag.cluster == self._cluster:
             account.see_tagged(tag, batch)
 
-    def _may_tell(self, account: Account, batch: RemoteBatch) -> bool:
-        now = self._clock.monotonic()
-        if now - account.told.get(batch.id, 0.0) < self._telling:
-            return False
-        account.told[batch.id] = now
-        return True
+    def _is_worth_telling(self, told: Told | None, batch: RemoteBatch) -> bool:
+        """Whether a job is woken. Mere progress that is held back now is told by a later listing."""
+        if told is None or told.batch == batch:
+            return told is None
+        return _matters(told.batch, batch) or self._clock.monotonic() - told.at >= self._telling
 
 
-def _matters(before: RemoteBatch | None, batch: RemoteBatch) -> bool:
+def _matters(before: RemoteBatch, batch: RemoteBatch) -> bool:
     """Whether a change is more than progress, which is told now and then."""
-    if before is None or batch.state.terminal:
-        return True
-    return batch.state is not before.state and batch.state not in _IN_PROGRESS
+    return batch.state.terminal or (batch.state is not before.state and batch.state not in _IN_PROGRESS)
