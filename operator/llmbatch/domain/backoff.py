@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +24,8 @@ FAULT = Backoff(timedelta(seconds=10), timedelta(minutes=6))
 """For a provider's faults, as batch/v1 Jobs wait."""
 UPLOAD = Backoff(timedelta(seconds=5), timedelta(minutes=10))
 """For uploads, which cost nothing."""
+
+
+def sooner(one: datetime, other: datetime | None) -> datetime:
+    """The earlier of two times, where there are two."""
+    return one if other is None else min(one, other)

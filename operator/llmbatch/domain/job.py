@@ -1,19 +1,16 @@
-"""The life of a job: what one reconcile must do next, decided from what was seen.
-
-The record of a batch lives in annotations (``Trace``) and is mirrored in status. A status that names a batch wins over
-annotations, which people copy, replace and forge; annotations win where status knows nothing, as after a restore.
-"""
+"""The life of a job: what one reconcile must do next, decided from what was seen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from llmbatch.api import names
 from llmbatch.api.batchjob import BatchJob, Phase, Shard
 from llmbatch.api.reasons import Reason
-from llmbatch.domain.backoff import FAULT, QUOTA
+from llmbatch.domain.backoff import FAULT, QUOTA, sooner
+from llmbatch.domain.deletion import deleted
 from llmbatch.domain.failures import Fault, classify
+from llmbatch.domain.jobrecord import holds_finalizer, recorded, shards, trace
 from llmbatch.domain.remote import BatchState, RemoteBatch
 from llmbatch.domain.results import Totals
 from llmbatch.domain.routing import Eligible, NoRoute, eligible
@@ -26,26 +23,22 @@ from llmbatch.domain.steps import (
     Collect,
     Create,
     DeleteJob,
-    DeleteOutputs,
     FileSeen,
     Finish,
     Idle,
     LookFor,
     Observed,
     Poll,
-    Release,
     Repair,
     ShardSeen,
     Step,
     Wait,
     Withdraw,
 )
-from llmbatch.domain.trace import Pending, Trace
+from llmbatch.domain.trace import Trace
 
 AUTH_GRACE = timedelta(minutes=10)
 """How long a create may be answered with 401 before the job fails."""
-CLEAN_UP_AGAIN = timedelta(seconds=3)
-"""How soon a clean-up is tried again that holds up a deletion."""
 READ_AGAIN = timedelta(seconds=30)
 """How soon a missing object is looked at again when nothing wakes the job first."""
 
@@ -58,36 +51,6 @@ def next_step(job: BatchJob, seen: Observed, now: datetime) -> Step:
         if step := rule(job, seen, now):
             return step
     return unsubmitted(job, seen, now)
-
-
-def shards(job: BatchJob) -> list[Shard]:
-    """The job's shards; one as long as inputs are not divided."""
-    return list(job.status.shards) or [Shard(index=0)]
-
-
-def trace(job: BatchJob, shard: int) -> Trace:
-    """The annotations of one shard."""
-    return Trace.read(job.metadata.annotations, shard, created=job.metadata.creation_timestamp)
-
-
-def recorded(job: BatchJob, shard: Shard) -> Trace:
-    """Where a shard's batch is or may be: status where it knows, since people edit annotations, else these."""
-    record = trace(job, shard.index)
-    if shard.deployment is None:
-        return record
-    route = f"{shard.deployment.namespace}/{shard.deployment.name}"
-    if shard.batch_id:
-        return Trace(deployment=route, batch_id=shard.batch_id)
-    doubt = Pending(shard.attempt, route, job.metadata.creation_timestamp, shard.input_file_id)
-    known = record.pending and (record.pending.attempt, record.pending.deployment) == (doubt.attempt, route)
-    if shard.phase is Phase.SUBMITTING and not record.batch_id and not known:
-        return Trace().begun(doubt)
-    return record
-
-
-def holds_finalizer(job: BatchJob) -> bool:
-    """Whether the job's deletion waits for the operator."""
-    return names.FINALIZER in job.metadata.finalizers
 
 
 def deadline(job: BatchJob, now: datetime) -> datetime | None:
@@ -113,60 +76,6 @@ def stop(job: BatchJob, now: datetime) -> Finish | None:
             "make a new job with a longer deadline",
         )
     return None
-
-
-def deleted(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
-    """Deletion needs the cancel accepted, not ended; what can't be reached is given up after a while."""
-    if job.metadata.deletion_timestamp is None:
-        return None
-    if not holds_finalizer(job):
-        return Idle()
-    if job.spec.deletion_policy == "Retain":
-        return Release()
-    for shard, known in zip(shards(job), seen.shards, strict=False):
-        step = _cleanup(job, shard, known)
-        if step is None:
-            continue
-        if not isinstance(step, Wait):
-            return step
-        if seen.give_up_at is None or now < seen.give_up_at:
-            return Idle(until=_earlier(step.until or now + CLEAN_UP_AGAIN, seen.give_up_at))
-        return Release(abandoned=step.message or "the provider did not answer in time")
-    return Release()
-
-
-def _cleanup(job: BatchJob, shard: Shard, known: ShardSeen) -> Step | None:
-    record = trace(job, shard.index)
-    route, batch_id = record.deployment, shard.batch_id or record.batch_id
-    batch = known.batch
-    if record.pending and not batch_id:
-        if known.fresh or (known.lookup and known.lookup.absent):
-            return None
-        batch = known.lookup.found if known.lookup else None
-        if batch is None:
-            if known.problem:
-                return Wait(Phase.CANCELLING, known.problem.reason, known.problem.message)
-            if known.lookup:
-                message = "it is not sure yet whether its batch was made"
-                return Wait(Phase.CANCELLING, Reason.CREATING, message, known.lookup.until)
-            return LookFor(shard.index, record.pending)
-        route, batch_id = record.pending.deployment, batch.id
-    if not batch_id or not route or known.unknown or not known.ours:
-        return None
-    if known.problem:
-        return Wait(Phase.CANCELLING, known.problem.reason, known.problem.message)
-    if job.status.phase.finished or (batch is not None and batch.state.terminal):
-        return None if known.cancel_accepted or not _may_have_outputs(job, batch) else DeleteOutputs()
-    if known.cancel_accepted or (batch is not None and batch.state is BatchState.CANCELLING):
-        return None
-    if batch is None:
-        return Poll(shard.index, route, batch_id)
-    return CancelBatch(shard.index, route, batch_id)
-
-
-def _may_have_outputs(job: BatchJob, batch: RemoteBatch | None) -> bool:
-    known = batch or job.status
-    return bool(known.output_file_id or known.error_file_id)
 
 
 def repaired(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
@@ -371,7 +280,7 @@ def unsubmitted(job: BatchJob, seen: Observed, now: datetime) -> Step:
             )
         if shard.retry_time and now < shard.retry_time:
             return Wait(
-                Phase.PENDING, *_why_waiting(job, shard), _earlier(shard.retry_time, deadline(job, now))
+                Phase.PENDING, *_why_waiting(job, shard), sooner(shard.retry_time, deadline(job, now))
             )  # fmt: skip
         return _route(job, shard, seen, now)
     raise AssertionError("a job has at least one shard")
@@ -379,7 +288,7 @@ def unsubmitted(job: BatchJob, seen: Observed, now: datetime) -> Step:
 
 def _input(job: BatchJob, file: FileSeen | None, now: datetime) -> Step | None:
     name = job.spec.input_file_ref.name
-    again = _earlier(now + READ_AGAIN, deadline(job, now))
+    again = sooner(now + READ_AGAIN, deadline(job, now))
     if file is None:
         return Wait(Phase.PENDING, Reason.INPUT_FILE_NOT_FOUND, f"waits for BatchFile {name}: it does not exist", again)
     if file.valid is False:
@@ -434,7 +343,7 @@ def _route(job: BatchJob, shard: Shard, seen: Observed, now: datetime) -> Step:
         case NoRoute(reason=Reason.QUOTA, message=message):
             return AwaitQuota(shard.index, message, QUOTA.wait((shard.waits or 0) + 1))
         case NoRoute(reason, message):
-            return Wait(Phase.PENDING, reason, message, _earlier(now + READ_AGAIN, deadline(job, now)))
+            return Wait(Phase.PENDING, reason, message, sooner(now + READ_AGAIN, deadline(job, now)))
 
 
 def _why_waiting(job: BatchJob, shard: Shard) -> tuple[Reason, str]:
@@ -443,7 +352,3 @@ def _why_waiting(job: BatchJob, shard: Shard) -> tuple[Reason, str]:
         return Reason.BACKOFF, again
     last = job.status.attempts[-1]
     return Reason(last.result), f"{last.reason}; {again}"
-
-
-def _earlier(one: datetime, other: datetime | None) -> datetime:
-    return one if other is None else min(one, other)

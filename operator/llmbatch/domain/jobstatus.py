@@ -10,7 +10,8 @@ from llmbatch.api.base import NamespacedReference
 from llmbatch.api.batchjob import Attempt, BatchJob, BatchJobStatus, CollectedOutput, Phase, RequestCounts
 from llmbatch.api.reasons import ConditionType, Reason
 from llmbatch.domain.conditions import ConditionSet
-from llmbatch.domain.job import PHASES, shards, trace
+from llmbatch.domain.job import PHASES
+from llmbatch.domain.jobrecord import shards, trace
 from llmbatch.domain.remote import Counts, RemoteBatch, Tag
 from llmbatch.domain.results import Totals
 from llmbatch.domain.steps import AwaitQuota, Close, Finish, Wait

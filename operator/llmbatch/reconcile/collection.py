@@ -25,7 +25,8 @@ from llmbatch.domain.errors import (
     ProviderError,
     StorageError,
 )
-from llmbatch.domain.job import READ_AGAIN, trace
+from llmbatch.domain.job import READ_AGAIN
+from llmbatch.domain.jobrecord import trace
 from llmbatch.domain.remote import RemoteBatch
 from llmbatch.domain.results import Tally, Totals
 from llmbatch.domain.steps import Collect, Finish, Problem, Wait

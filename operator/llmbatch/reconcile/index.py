@@ -17,7 +17,7 @@ from llmbatch.api.batchfile import CopyState
 from llmbatch.api.batchjob import Phase
 from llmbatch.api.reasons import ConditionType
 from llmbatch.domain.conditions import condition
-from llmbatch.domain.job import recorded, shards
+from llmbatch.domain.jobrecord import recorded, shards
 from llmbatch.engine.queue import Key
 
 WOKEN_BY_HEADROOM = 4

@@ -12,7 +12,8 @@ from llmbatch.api.batchjob import Phase
 from llmbatch.api.reasons import Reason
 from llmbatch.domain import jobstatus
 from llmbatch.domain.errors import LLMBatchError, NotFound
-from llmbatch.domain.job import next_step, shards, trace
+from llmbatch.domain.job import next_step
+from llmbatch.domain.jobrecord import shards, trace
 from llmbatch.domain.steps import (
     Adopt,
     AwaitQuota,

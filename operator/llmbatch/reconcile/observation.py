@@ -12,7 +12,8 @@ from llmbatch.domain import jobstatus
 from llmbatch.domain.conditions import condition
 from llmbatch.domain.errors import LLMBatchError
 from llmbatch.domain.file import is_validated
-from llmbatch.domain.job import model_of, shards, trace
+from llmbatch.domain.job import model_of
+from llmbatch.domain.jobrecord import shards, trace
 from llmbatch.domain.remote import BatchState, RemoteBatch, Tag
 from llmbatch.domain.routing import Candidate
 from llmbatch.domain.steps import FileSeen

@@ -29,7 +29,7 @@ from llmbatch.domain.errors import (
     Unauthorized,
 )
 from llmbatch.domain.file import lasts
-from llmbatch.domain.job import shards, trace
+from llmbatch.domain.jobrecord import shards, trace
 from llmbatch.domain.remote import RemoteBatch, Tag
 from llmbatch.domain.routing import Candidate, WeightedChoice
 from llmbatch.domain.steps import Adopt, Begin, Create, Finish, LookFor, Lookup, Problem, Repair, Withdraw

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from llmbatch.api import BatchJob
 from llmbatch.api.batchjob import Phase, Usage
-from llmbatch.domain.job import shards
+from llmbatch.domain.jobrecord import shards
 from llmbatch.domain.steps import Close, Finish
 from llmbatch.kube.events import Events
 
