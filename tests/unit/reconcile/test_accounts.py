@@ -1,0 +1,244 @@
+"""Accounts: what is learnt by listing them, and what they are not asked twice."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from llmbatch.api import BatchJob, ModelDeployment
+from llmbatch.domain.errors import NotFound, Unavailable
+from llmbatch.domain.remote import BatchState, FileState, RemoteBatch, RemoteFile, Tag
+from llmbatch.engine.queue import WorkQueue
+from llmbatch.providers.protocol import AccountID
+from llmbatch.reconcile.accounts import Accounts, AccountSettings
+from llmbatch.reconcile.index import Index
+from support.virtual_time import VirtualClock
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+INTERVAL = 30.0
+OURS = Tag("cluster", "default", "run", "uid-run", 0, 1)
+
+
+def a_batch(batch_id: str = "batch_1", tag: Tag | None = OURS, *, minute: int = 0, **fields: Any) -> RemoteBatch:
+    """A batch in progress that was made at that minute."""
+    created = START + timedelta(minutes=minute)
+    made = RemoteBatch(batch_id, BatchState.IN_PROGRESS, created, metadata=tag.metadata() if tag else {})
+    return replace(made, **fields)
+
+
+class Provider:
+    """An account that answers from memory and counts what it was asked."""
+
+    def __init__(self, key: str = "key") -> None:
+        self.identity = AccountID("OpenAI", "https://api", "", "", key)
+        self.held: dict[str, RemoteBatch] = {}
+        self.files: set[str] = set()
+        self.error: Exception | None = None
+        self.listed = 0
+        self.page_size = 100
+
+    def holds(self, *batches: RemoteBatch) -> None:
+        self.held |= {batch.id: batch for batch in batches}
+
+    async def list_batches(self) -> AsyncIterator[list[RemoteBatch]]:
+        self.listed += 1
+        if self.error:
+            raise self.error
+        batches = list(self.held.values())
+        for at in range(0, max(len(batches), 1), self.page_size):
+            yield batches[at : at + self.page_size]
+
+    async def get_batch(self, batch_id: str) -> RemoteBatch:
+        if batch_id not in self.held:
+            raise NotFound("no such batch")
+        return self.held[batch_id]
+
+    async def get_file(self, file_id: str) -> RemoteFile:
+        if file_id not in self.files:
+            raise NotFound("no such file")
+        return RemoteFile(file_id, "", FileState.PROCESSED)
+
+
+class Bench:
+    """Accounts over such providers, one for each key; a deployment's key is the name of its Secret."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock(START)
+        self.queue = WorkQueue(self.clock, jitter=random.Random(1))
+        self.index = Index()
+        self.providers: dict[str, Provider] = {}
+        settings = AccountSettings(INTERVAL, INTERVAL)
+        self.accounts = Accounts(
+            self, self, self.index, self.queue, self.clock, cluster="cluster", settings=settings, rng=random.Random(1)
+        )
+
+    def bind(self, spec: Any, key: str) -> Any:
+        return self.providers.setdefault(key, Provider(key))
+
+    async def key(self, namespace: str, name: str, key: str) -> str:
+        return name
+
+    def forget(self, namespace: str, name: str) -> None: ...
+
+    def last_good(self, namespace: str, name: str, key: str) -> str | None:
+        return None
+
+    async def open(self, name: str = "east", *, secret: str = "key") -> ModelDeployment:
+        """A deployment whose account is known; those with the same Secret share it."""
+        block = {"baseURL": "https://api", "model": "m", "auth": {"secretKeyRef": {"name": secret, "key": "k"}}}
+        made = ModelDeployment.model_validate({"metadata": metadata(name), "spec": {"modelName": "m", "openAI": block}})
+        self.index.put(made)
+        await self.accounts.open(made)
+        return made
+
+    def running(self, batch_id: str, *, name: str = "run", route: str = "default/east") -> None:
+        """A job that runs there."""
+        self.index.put(a_job(name, route=route, batch_id=batch_id))
+
+    async def sweep(self, deployment: ModelDeployment) -> None:
+        """What the queue would call."""
+        account, _ = await self.accounts.open(deployment)
+        await self.accounts.sweep(account.key)
+
+
+def metadata(name: str, **more: Any) -> dict[str, Any]:
+    """The metadata of a stored object."""
+    fixed = {"uid": f"uid-{name}", "resourceVersion": "1", "creationTimestamp": START.isoformat(), "generation": 1}
+    return {"name": name, "namespace": "default", **fixed, **more}
+
+
+def a_job(name: str, *, route: str, batch_id: str) -> BatchJob:
+    """A job with a batch."""
+    record = {"llmbatch.dev/deployment": route, "llmbatch.dev/batch-id": batch_id}
+    return BatchJob.model_validate(
+        {"metadata": metadata(name, annotations=record), "spec": {"inputFileRef": {"name": "questions"}}}
+    )
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """Accounts in virtual time."""
+    return Bench()
+
+
+async def test_two_deployments_of_one_account_are_swept_once(bench):
+    """One listing tells of the batches of both; a second one before its time is not made."""
+    east, west = await bench.open("east"), await bench.open("west")
+    bench.running("batch_1", name="one")
+    bench.running("batch_2", name="two", route="default/west")
+    bench.providers["key"].holds(a_batch("batch_1"), a_batch("batch_2"))
+
+    await bench.sweep(east)
+    await bench.sweep(west)
+
+    assert bench.providers["key"].listed == 1
+    assert bench.accounts.batch("default/east", "batch_1") == a_batch("batch_1")
+    assert bench.accounts.batch("default/west", "batch_2") == a_batch("batch_2")
+
+
+async def test_a_rotated_key_is_another_account(bench):
+    """Deployments with other keys don't see each other's batches."""
+    east, west = await bench.open("east"), await bench.open("west", secret="other")
+    bench.providers["key"].holds(a_batch())
+
+    assert await bench.accounts.stray(west, "default", "run") is None
+    assert await bench.accounts.stray(east, "default", "run") == a_batch()
+
+
+async def test_a_batch_of_an_attempt_is_found_among_all_others(bench):
+    """Only batches with exactly that tag are found, on whatever page they are."""
+    east = await bench.open()
+    others = [a_batch(f"batch_{at}", replace(OURS, attempt=2)) for at in range(250)]
+    bench.providers["key"].holds(*others, a_batch("wanted"), a_batch("foreign", None))
+
+    answer = await bench.accounts.seek(east, OURS, not_before=0.0)
+
+    assert answer is not None
+    assert [batch.id for batch in answer[0]] == ["wanted"]
+
+
+async def test_an_account_is_not_listed_again_before_its_interval_is_over(bench):
+    """A search that wants a newer listing waits for it; then it is made, and says when it began."""
+    east = await bench.open()
+    assert await bench.accounts.seek(east, OURS, not_before=0.0) == ([], 0.0)
+    bench.clock.step(INTERVAL / 2)
+
+    assert await bench.accounts.seek(east, OURS, not_before=bench.clock.monotonic()) is None
+    bench.clock.step(INTERVAL / 2)
+
+    assert await bench.accounts.seek(east, OURS, not_before=INTERVAL / 2) == ([], INTERVAL)
+    assert bench.providers["key"].listed == 2
+
+
+async def test_the_newest_batch_of_a_name_is_left_to_the_next_job(bench):
+    """Of several batches that were made for a name, the youngest counts, as the provider tells of it now."""
+    east = await bench.open()
+    provider = bench.providers["key"]
+    provider.holds(a_batch("new", minute=9), a_batch("old", minute=1))
+    await bench.accounts.stray(east, "default", "run")
+    provider.holds(a_batch("new", minute=9, state=BatchState.FINALIZING))
+
+    found = await bench.accounts.stray(east, "default", "run")
+
+    assert found is not None
+    assert (found.id, found.state) == ("new", BatchState.FINALIZING)
+    assert provider.listed == 1
+
+
+async def test_a_batch_whose_results_were_deleted_is_left_to_nobody(bench):
+    """A completed batch serves the next job of its name only while its results are there."""
+    east = await bench.open()
+    provider = bench.providers["key"]
+    provider.holds(a_batch(state=BatchState.COMPLETED, output_file_id="file-out"))
+    provider.files.add("file-out")
+    assert await bench.accounts.stray(east, "default", "run") is not None
+
+    provider.files.clear()
+
+    assert await bench.accounts.stray(east, "default", "run") is None
+
+
+async def test_a_batch_that_a_job_left_is_known_without_another_listing(bench):
+    """What a retained job leaves is found by the next one of its name, and by no other."""
+    east = await bench.open()
+    assert await bench.accounts.stray(east, "default", "run") is None
+    bench.providers["key"].holds(a_batch())
+
+    bench.accounts.leave("default/east", "default", "run", "batch_1")
+
+    assert await bench.accounts.stray(east, "default", "run") == a_batch()
+    assert await bench.accounts.stray(east, "default", "other") is None
+    assert bench.providers["key"].listed == 1
+
+
+async def test_without_an_answer_nobody_says_that_there_is_no_batch(bench):
+    """An account that could not be listed raises, so that no job is given a second batch there."""
+    east = await bench.open()
+    bench.providers["key"].error = Unavailable("down")
+
+    with pytest.raises(Unavailable):
+        await bench.accounts.stray(east, "default", "run")
+
+
+async def test_a_batch_of_another_cluster_is_nobody_s(bench):
+    """Batches with the tag of another cluster are passed over."""
+    east = await bench.open()
+    bench.providers["key"].holds(a_batch(tag=replace(OURS, cluster="another")))
+
+    assert await bench.accounts.stray(east, "default", "run") is None
+
+
+async def test_a_batch_that_no_listing_shows_is_asked_for(bench):
+    """A running batch that is missing from the pages is asked for by id, and said to be unknown if it is."""
+    east = await bench.open()
+    bench.running("batch_1")
+
+    await bench.sweep(east)
+    bench.clock.step(7.0)
+
+    assert bench.accounts.unknown_for("default/east", "batch_1") == 7.0
