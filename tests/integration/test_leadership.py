@@ -165,7 +165,8 @@ def test_a_restart_with_a_thousand_finished_jobs_writes_nothing(world, account, 
         list(pool.map(make, [f"run-{at}" for at in range(FINISHED_JOBS)]))
     before = len(world.cluster.writes(world.namespace))
 
-    second = operator(world.namespace, flags=FLAGS[1:])
+    second = operator(world.namespace, flags=FLAGS[1:], ready=False)
+    second.wait_ready(PATIENCE)
     # The queue is in order: when this one has its turn, everything that the start brought has had it.
     world.job("last", suspend=True)
     world.until("BatchJob", "last", lambda job: job.get("status", {}).get("phase") == "Suspended", timeout=PATIENCE)
