@@ -189,6 +189,19 @@ def test_a_finished_job_deletes_itself_in_time(world, account, seconds):
     assert "output.jsonl" in world.output("answers")
 
 
+def test_a_change_after_the_end_is_seen(world, account):
+    """observedGeneration follows the spec, or kstatus would wait for a finished job for ever; nothing else changes."""
+    world.openai("openai", account("openai", provider="openai"))
+    world.file()
+    world.job()
+    before = world.finished()
+
+    change(world, ttlSecondsAfterFinished=3600)
+    after = world.until("BatchJob", "run", lambda job: job["status"]["observedGeneration"] == 2, timeout=60)
+
+    assert {**after["status"], "observedGeneration": 1} == before["status"]
+
+
 def test_a_time_to_live_that_comes_later_counts_too(world, account):
     """ttlSecondsAfterFinished may be set on a job that has ended long ago."""
     world.openai("openai", account("openai", provider="openai"))

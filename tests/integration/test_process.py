@@ -169,6 +169,26 @@ def test_the_metrics_say_what_happened(world, account, operator):
     assert not values & {"one", "two", one["metadata"]["uid"], one["status"]["batchID"]}
 
 
+def test_a_restart_writes_nothing_to_what_is_finished(world, account, operator):
+    """Everything that matters is in the resources: the next process leaves finished jobs and files as they are."""
+    world.openai("openai", account("openai", provider="openai"))
+    world.file()
+    first = operator(world.namespace, flags=QUICK)
+    jobs = [world.job(f"run-{number}") for number in range(4)]
+    before = {name: world.finished(name)["metadata"]["resourceVersion"] for name in jobs}
+    first.terminate()
+    written = len(world.cluster.writes(world.namespace, "batchjobs", "batchfiles"))
+
+    operator(world.namespace, flags=QUICK)
+    world.job("last")
+    world.finished("last")
+
+    after = {name: world.get("BatchJob", name)["metadata"]["resourceVersion"] for name in jobs}
+    new = world.cluster.writes(world.namespace, "batchjobs", "batchfiles")[written:]
+    assert after == before
+    assert {write.name for write in new} == {"last"}
+
+
 def test_a_job_takes_at_most_five_writes(world, account, operator):
     """Batches of 5 s, polled every 2 s: recording, submission, progress and end; Events and output not counted."""
     openai = account("openai", provider="openai", pace={"in_progress_seconds": 5.0})

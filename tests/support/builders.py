@@ -63,7 +63,7 @@ class JobBuilder:
 
     def finished(self, phase: str, *, ago: timedelta = timedelta(0)) -> JobBuilder:
         """It ended."""
-        return self.with_status(phase=phase, completionTime=rfc3339(NOW - ago))
+        return self.with_status(phase=phase, completionTime=rfc3339(NOW - ago), observedGeneration=1)
 
     def deleted(self, *, ago: timedelta = timedelta(0)) -> JobBuilder:
         """Somebody asked for its deletion."""

@@ -15,6 +15,7 @@ from llmbatch.domain.remote import BatchState, RemoteBatch
 from llmbatch.domain.results import Totals
 from llmbatch.domain.routing import Eligible, NoRoute, eligible
 from llmbatch.domain.steps import (
+    Acknowledge,
     Adopt,
     AwaitQuota,
     Begin,
@@ -104,6 +105,9 @@ def finished(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
     """A finished job does nothing but delete itself in time."""
     if not job.status.phase.finished:
         return None
+    if job.status.observed_generation != job.metadata.generation:
+        # kstatus, and so Argo CD, takes a status of an older generation for one that is not done.
+        return Acknowledge()
     ttl, end = job.spec.ttl_seconds_after_finished, job.status.completion_time
     if ttl is None or end is None:
         return Idle()
@@ -250,6 +254,9 @@ def _outcome(job: BatchJob, batches: Sequence[RemoteBatch], totals: Totals, now:
         how = halt.message if halt else "the batch was cancelled at the provider"
         message = f"{how}; {done} requests were answered before"
         return Finish(halt.phase if halt else Phase.CANCELLED, halt.reason if halt else Reason.CANCELLED, message)
+    if not totals.lines:
+        message = "the provider says that the batch is completed, but it gives no results; look there for its files"
+        return Finish(Phase.FAILED, Reason.RESULTS_LOST, message)
     if failed and not done:
         return Finish(
             Phase.FAILED, Reason.ALL_REQUESTS_FAILED, f"all {failed} requests failed; see why in errors.jsonl"

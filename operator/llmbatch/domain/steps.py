@@ -215,6 +215,11 @@ class DeleteJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Tell that a change of the spec was seen, though it changes nothing any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Idle:
     """Nothing at all, not even a status to write; look again at ``until``."""
 
@@ -223,5 +228,5 @@ class Idle:
 
 Step = (
     Repair | Begin | Withdraw | Create | LookFor | Adopt | Poll | CancelBatch | Collect | Close | AwaitQuota
-    | Wait | Finish | DeleteOutputs | Release | DeleteJob | Idle
+    | Wait | Finish | DeleteOutputs | Release | DeleteJob | Acknowledge | Idle
 )  # fmt: skip

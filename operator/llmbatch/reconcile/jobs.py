@@ -15,6 +15,7 @@ from llmbatch.domain.errors import LLMBatchError, NotFound
 from llmbatch.domain.job import next_step
 from llmbatch.domain.jobrecord import shards, trace
 from llmbatch.domain.steps import (
+    Acknowledge,
     Adopt,
     AwaitQuota,
     Begin,
@@ -160,6 +161,9 @@ class JobReconciler:
                 return await self._finish(run, step, now)
             case Idle():
                 return True
+            case Acknowledge():
+                run.job = jobstatus.with_status(run.job, observed_generation=run.job.metadata.generation)
+                return await self._write(run)
             case Poll():
                 return await self._poll(run, step)
             case CancelBatch():

@@ -14,6 +14,7 @@ from llmbatch.api.reasons import Reason
 from llmbatch.domain.backoff import FAULT, QUOTA
 from llmbatch.domain.job import AUTH_GRACE, READ_AGAIN, deadline, next_step
 from llmbatch.domain.steps import (
+    Acknowledge,
     Adopt,
     AwaitQuota,
     Begin,
@@ -40,6 +41,7 @@ from llmbatch.domain.steps import (
 from llmbatch.domain.trace import Trace
 from support.builders import (
     CREATED,
+    FILE_ID,
     NOW,
     JobBuilder,
     a_batch,
@@ -291,6 +293,18 @@ def test_annotations_that_a_replace_dropped_are_put_back_from_status():
     assert step(bare) == Repair(0, Trace(deployment=EAST, batch_id="batch_1"))
 
 
+def test_a_create_in_doubt_that_a_replace_dropped_is_put_back_from_status():
+    """Status knows that a create was not answered; one that annotations know as well is theirs, with its time."""
+    route = {"namespace": "team", "name": "east"}
+    doubt = a_job().with_shard(phase="Submitting", deployment=route, attempt=2, inputFileID=FILE_ID)
+
+    assert step(doubt) == Repair(0, Trace().begun(a_pending(2)))
+    assert step(doubt.create_pending(1)) == Repair(0, Trace().begun(a_pending(2)))
+    assert step(doubt.create_pending(2)) == LookFor(0, a_pending(2))
+    assert step(doubt.annotated(Trace(deployment=EAST, batch_id="batch_1"))) == Poll(0, EAST, "batch_1")
+    assert isinstance(step(doubt.with_shard(phase="Pending"), ready_to_run()), Begin)
+
+
 def test_a_finalizer_that_a_replace_dropped_is_put_back():
     """The deletion of a job with a batch must wait for the operator."""
     assert step(a_job().submitted().without_finalizer()) == Repair(0, Trace(deployment=EAST, batch_id="batch_1"))
@@ -409,6 +423,7 @@ def test_results_that_the_sink_will_never_take_end_the_job():
         ("completed", {}, 3, 0, Phase.SUCCEEDED, Reason.COMPLETED),
         ("completed", {}, 2, 1, Phase.SUCCEEDED, Reason.COMPLETED_WITH_FAILURES),
         ("completed", {}, 0, 3, Phase.FAILED, Reason.ALL_REQUESTS_FAILED),
+        ("completed", {}, 0, 0, Phase.FAILED, Reason.RESULTS_LOST),
         ("completed", {"cancel": True}, 3, 0, Phase.SUCCEEDED, Reason.COMPLETED),
         ("expired", {}, 1, 2, Phase.EXPIRED, Reason.EXPIRED),
         ("cancelled", {"cancel": True}, 1, 2, Phase.CANCELLED, Reason.CANCELLED),
@@ -494,6 +509,13 @@ def test_a_finished_job_deletes_itself_when_its_time_is_over():
     assert step(job.finished("Failed", ago=timedelta(seconds=59))) == Idle(until=NOW + timedelta(seconds=1))
     assert step(job.finished("Failed", ago=timedelta(seconds=60))) == DeleteJob()
     assert step(a_job(ttlSecondsAfterFinished=0).finished("Failed")) == DeleteJob()
+
+
+def test_a_change_after_the_end_is_acknowledged():
+    """A status of an older generation would be taken for one that is not done."""
+    changed = a_job().submitted().finished("Succeeded").with_status(observedGeneration=0)
+
+    assert step(changed) == Acknowledge()
 
 
 # --- deletion -----------------------------------------------------------------------------------------------------
