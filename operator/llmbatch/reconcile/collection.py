@@ -15,6 +15,7 @@ from llmbatch.api import BatchJob, ModelDeployment
 from llmbatch.api.batchjob import CollectedOutput, Phase
 from llmbatch.api.reasons import Reason
 from llmbatch.domain import jobstatus
+from llmbatch.domain.backoff import sooner
 from llmbatch.domain.cost import PriceBook
 from llmbatch.domain.errors import (
     CredentialsError,
@@ -25,7 +26,7 @@ from llmbatch.domain.errors import (
     ProviderError,
     StorageError,
 )
-from llmbatch.domain.job import READ_AGAIN
+from llmbatch.domain.job import READ_AGAIN, deadline
 from llmbatch.domain.jobrecord import trace
 from llmbatch.domain.remote import RemoteBatch
 from llmbatch.domain.results import Tally, Totals
@@ -91,7 +92,7 @@ class Collection:
             return Finish(Phase.FAILED, error.reason, error.message)
         except (StorageError, CredentialsError) as error:
             message = f"the output cannot be written: {error.message}"
-            return Wait(Phase.PENDING, error.reason, message, now + READ_AGAIN)
+            return Wait(Phase.PENDING, error.reason, message, sooner(now + READ_AGAIN, deadline(job, now)))
         return None
 
     def _problem(self, run: JobRun, reason: Reason, message: str) -> None:
