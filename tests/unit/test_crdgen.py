@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -165,3 +166,22 @@ def test_the_checked_in_files_are_up_to_date(tmp_path: Path) -> None:
     for path in write(tmp_path):
         assert (CHECKED_IN / path.name).read_text() == path.read_text()
         assert yaml.safe_load(path.read_text()) in crds()
+
+
+def _patterns(schema: object) -> Iterator[str]:
+    if isinstance(schema, dict):
+        if isinstance(schema.get("pattern"), str):
+            yield schema["pattern"]
+        for value in schema.values():
+            yield from _patterns(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _patterns(value)
+
+
+def test_a_pattern_means_the_same_to_the_api_server_and_to_python():
+    """No pattern uses a class that is ASCII in Go and Unicode in Python: what one stores the other must read."""
+    patterns = set(_patterns(crds()))
+
+    assert patterns
+    assert not [pattern for pattern in patterns if re.search(r"\\[swdbSWDB]", pattern)]

@@ -14,6 +14,7 @@ from llmbatch.api.base import (
     KeyReference,
     LocalObjectReference,
     Model,
+    ModelName,
     Name,
     Namespace,
     Resource,
@@ -84,7 +85,7 @@ class BatchFileSpec(Model):
     )
 
     target_model_names: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=253)]],
+        list[ModelName],
         Field(min_length=1, max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"}),
     ] = Field(description="Public model names. The file goes to every deployment of all of them that admits it.")
     source: Source = Field(description="Where the requests are.")

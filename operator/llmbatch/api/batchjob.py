@@ -12,6 +12,7 @@ from llmbatch.api.base import (
     Conditions,
     LocalObjectReference,
     Model,
+    ModelName,
     Name,
     NamespacedReference,
     Resource,
@@ -106,7 +107,7 @@ class BatchJobSpec(Model):
     )
 
     input_file_ref: LocalObjectReference = Field(description="The BatchFile to run.")
-    target_model_name: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
+    target_model_name: ModelName | None = Field(
         default=None, description="Which of the file's models to run on. Needed only when the file has several."
     )
     deployment_ref: NamespacedReference | None = Field(

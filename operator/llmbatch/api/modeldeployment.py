@@ -8,10 +8,12 @@ from pydantic import ConfigDict, Field
 
 from llmbatch.api.base import (
     AGE,
+    VISIBLE,
     Conditions,
     Decimal,
     KeyReference,
     Model,
+    ModelName,
     Quantity,
     Resource,
     Time,
@@ -23,7 +25,10 @@ from llmbatch.api.base import (
 NEW_DEPLOYMENT = "make a new ModelDeployment instead, running jobs rely on this one"
 
 APIVersion = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?$", max_length=32)]
-Endpoint = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$", min_length=8, max_length=512)]
+_HOST = r"([a-zA-Z0-9.-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?"
+# Spelled out: the classes \s and \w mean ASCII to the API server and Unicode to Python.
+_PATH = r"(/[a-zA-Z0-9._~!$&'()*+,;=:@%/-]*)?"
+Endpoint = Annotated[str, Field(pattern=f"^https?://{_HOST}{_PATH}$", min_length=8, max_length=512)]
 
 
 class Auth(Model):
@@ -45,13 +50,13 @@ class OpenAIProvider(Model):
         default="https://api.openai.com/v1",
         description="Base URL of the API, with its version path. Cannot change.",
     )
-    model: Annotated[str, Field(min_length=1, max_length=256)] = Field(
+    model: Annotated[str, Field(min_length=1, max_length=256, pattern=VISIBLE)] = Field(
         description="The provider's model name. It replaces the model name in every line."
     )
-    organization: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+    organization: Annotated[str, Field(min_length=1, max_length=256, pattern=VISIBLE)] | None = Field(
         default=None, description="Sent as OpenAI-Organization. Cannot change."
     )
-    project: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+    project: Annotated[str, Field(min_length=1, max_length=256, pattern=VISIBLE)] | None = Field(
         default=None, description="Sent as OpenAI-Project. Cannot change."
     )
     auth: Auth = Field(description="The key to the API.")
@@ -63,7 +68,7 @@ class AzureOpenAIProvider(Model):
     model_config = ConfigDict(json_schema_extra=validations(immutable("endpoint", advice=NEW_DEPLOYMENT)))
 
     endpoint: Endpoint = Field(description="The resource, e.g. https://east.openai.azure.com. Cannot change.")
-    deployment: Annotated[str, Field(min_length=1, max_length=256)] = Field(
+    deployment: Annotated[str, Field(min_length=1, max_length=256, pattern=VISIBLE)] = Field(
         description="Name of the deployment in Azure. It replaces the model name in every line."
     )
     api_version: APIVersion | None = Field(
@@ -81,10 +86,10 @@ class Limits(Model):
     max_file_bytes: Quantity | None = Field(
         default=None, description="Largest input file, e.g. 200Mi. OpenAI and Azure OpenAI: 200 MB."
     )
-    max_enqueued_tokens: Annotated[int, Field(ge=1)] | None = Field(
+    max_enqueued_tokens: Annotated[int, Field(ge=1, le=1_000_000_000_000)] | None = Field(
         default=None, description="Most input tokens in unfinished batches. Jobs wait for headroom beyond it."
     )
-    max_active_batches: Annotated[int, Field(ge=1)] | None = Field(
+    max_active_batches: Annotated[int, Field(ge=1, le=1_000_000_000_000)] | None = Field(
         default=None, description="Most unfinished batches. Jobs wait for headroom beyond it."
     )
 
@@ -105,7 +110,7 @@ class Pricing(Model):
         )
     )
 
-    model: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+    model: Annotated[str, Field(min_length=1, max_length=256, pattern=VISIBLE)] | None = Field(
         default=None, description="The model to look up in the price list where the answers do not name it."
     )
     input_per_million_tokens: Decimal | None = Field(
@@ -176,7 +181,7 @@ class ModelDeploymentSpec(Model):
         )
     )
 
-    model_name: Annotated[str, Field(min_length=1, max_length=253)] = Field(
+    model_name: ModelName = Field(
         description="The public name of the model. Deployments with the same name share its jobs."
     )
     open_ai: OpenAIProvider | None = Field(default=None, description="Run it on OpenAI.")

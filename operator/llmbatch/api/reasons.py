@@ -24,6 +24,14 @@ class ConditionType(StrEnum):
 class Reason(StrEnum):
     """Why a condition is as it is; ``docs/conditions.md`` says what to do about each."""
 
+    @classmethod
+    def of(cls, text: str) -> Reason:
+        """The reason of a stored condition; one that this version does not know counts as ProviderError."""
+        try:
+            return cls(text)
+        except ValueError:
+            return cls.PROVIDER_ERROR
+
     # ModelDeployment
     READY = "Ready"
     PROBING = "Probing"

@@ -74,11 +74,12 @@ class Watching:
             return  # what we wrote or read ourselves comes back as an event
         try:
             resource = BY_KIND[kind].model_validate(body)
-        except ValidationError as error:
-            places = ", ".join(".".join(map(str, found["loc"])) for found in error.errors(include_input=False)[:5])
-            logger.warning("%s cannot be read, repair or delete it: %s", key, places)
+            self._wake(self._index.put(resource))
+        except Exception as error:
+            # Whatever a stored object holds: one that cannot be understood must not keep all others from being seen.
+            self._index.note(key, meta["resourceVersion"])
+            logger.warning("%s cannot be read, repair or delete it%s", key, _places(error))
             return
-        self._wake(self._index.put(resource))
         self._enqueue(key, resource)
 
     def _enqueue(self, key: Key, resource: Resource) -> None:
@@ -133,10 +134,13 @@ class Watching:
         return [key for key, version in (await self._listed()).items() if self._is_newer(key, version)]
 
     async def _resync(self) -> None:
+        known = set(self._index.keys())
         listed = await self._listed()
-        for key in self._index.keys() - listed.keys():
-            logger.info("%s vanished unseen", key)
-            self._gone(key)
+        for key in known - listed.keys():
+            # The list is some seconds old, and what was made meanwhile must not be taken for gone.
+            if await self._kube.get(BY_KIND[key.kind], key.namespace, key.name) is None:
+                logger.info("%s vanished unseen", key)
+                self._gone(key)
         behind = [key for key, version in listed.items() if self._is_newer(key, version)]
         if not behind:
             self._liveness.times_behind = 0
@@ -147,3 +151,9 @@ class Watching:
         for key in late:
             logger.warning("%s was behind for %d s", key, BEHIND_AFTER)
             self._queue.add(key)
+
+
+def _places(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return f" ({type(error).__name__})"
+    return ": " + ", ".join(".".join(map(str, found["loc"])) for found in error.errors(include_input=False)[:5])

@@ -370,7 +370,7 @@ def _why_not_uploaded(
     if not bad:
         return Reason.UPLOADED, message
     why = "; ".join(f"{route_of(entry)}: {entry.error or entry.state.value}" for entry in bad[:3])
-    return Reason(bad[0].reason) if bad[0].reason else Reason.UPLOADING, f"{message}; {why}"
+    return Reason.of(bad[0].reason) if bad[0].reason else Reason.UPLOADING, f"{message}; {why}"
 
 
 def held(file: BatchFile, jobs: Sequence[str], now: datetime) -> BatchFileStatus:
@@ -397,6 +397,8 @@ def _kept(file: BatchFile, now: datetime) -> ConditionSet:
     """The conditions as they were, for the present generation."""
     conditions = _conditions(file, now)
     for found in file.status.conditions:
+        if found.type not in list(ConditionType):
+            continue
         status = {"True": True, "False": False}.get(found.status)
-        conditions.set(ConditionType(found.type), status, Reason(found.reason), found.message)
+        conditions.set(ConditionType(found.type), status, Reason.of(found.reason), found.message)
     return conditions

@@ -358,4 +358,4 @@ def _why_waiting(job: BatchJob, shard: Shard) -> tuple[Reason, str]:
     if not job.status.attempts:
         return Reason.BACKOFF, again
     last = job.status.attempts[-1]
-    return Reason(last.result), f"{last.reason}; {again}"
+    return Reason.of(last.result), f"{last.reason}; {again}"

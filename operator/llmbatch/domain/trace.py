@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,6 +12,8 @@ from llmbatch.api import names
 from llmbatch.api.base import rfc3339
 
 _LONGEST = 1024
+_MOST_ATTEMPTS = 1_000_000
+_ROUTE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,8 @@ class Trace:
 
 
 def _is_route(text: str) -> bool:
-    namespace, slash, name = text.partition("/")
-    return bool(slash and namespace and name) and "/" not in name and len(text) <= 320 and text.isprintable()
+    # As NamespacedReference has it: status must be able to hold the route.
+    return isinstance(text, str) and len(text) <= 317 and _ROUTE.fullmatch(text) is not None
 
 
 def _read_pending(text: str, route: str | None, created: datetime) -> Pending:
@@ -92,8 +95,8 @@ def _read_pending(text: str, route: str | None, created: datetime) -> Pending:
         attempt, deployment = fields["attempt"], fields["deployment"]
         time = datetime.fromisoformat(fields["time"])
         file_id = fields.get("inputFileID")
-        if not isinstance(attempt, int) or attempt < 1 or not _is_route(deployment) or time.tzinfo is None:
+        if type(attempt) is not int or not 1 <= attempt <= _MOST_ATTEMPTS or not _is_route(deployment) or time.tzinfo is None:
             raise ValueError
         return Pending(attempt, deployment, time.astimezone(UTC), file_id if isinstance(file_id, str) else None)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return Pending(1, route or "", created)

@@ -136,7 +136,10 @@ class Index:
         ``version`` is that of its end. What was read or written before it may be answered after it: such an answer
         must not bring the resource back.
         """
-        last = max(self._versions.pop(key, -1), int(version) if version.isdecimal() else -1)
+        ended = int(version) if version.isdecimal() else -1
+        if -1 < ended < self._versions.get(key, -1):
+            return set()  # the end of an object whose successor was seen already
+        last = max(self._versions.pop(key, -1), ended)
         self._removed[key] = last
         self._removed.move_to_end(key)
         if len(self._removed) > REMEMBERED_REMOVALS:
@@ -151,6 +154,11 @@ class Index:
         if (deployment := self.deployments.pop(key, None)) is not None:
             return self._concerned_by_deployment(deployment)
         return set()
+
+    def note(self, key: Key, version: str) -> None:
+        """A version of a resource was seen that cannot be read: it counts as known, but as nothing to work with."""
+        if version.isdecimal():
+            self._versions[key] = max(self._versions.get(key, -1), int(version))
 
     def version_of(self, key: Key) -> str:
         """The newest resourceVersion seen of a resource; empty where it is not known."""

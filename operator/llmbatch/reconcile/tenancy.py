@@ -51,7 +51,7 @@ class Tenancy:
         if ready is None:
             return Reason.PROBING, "the deployment is being probed"
         if ready.status != "True":
-            return Reason(ready.reason), f"the deployment is not Ready: {ready.message}"
+            return Reason.of(ready.reason), f"the deployment is not Ready: {ready.message}"
         return None
 
     def wake(self, key: Key) -> None:

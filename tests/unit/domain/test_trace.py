@@ -98,3 +98,22 @@ def test_a_difference_is_seen_in_each_annotation():
 def test_nothing_that_people_write_is_too_much(annotations):
     """Whatever stands in the annotations, they can be read."""
     Trace.read(annotations, 0, created=CREATED)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"time": "0001-01-01T00:00:00+14:00"},
+        {"deployment": "Default/EAST"},
+        {"deployment": "default/east/west"},
+        {"attempt": 10**30},
+        {"attempt": True},
+    ],
+)
+def test_a_pending_create_that_status_could_not_hold_is_one_since_the_creation(fields):
+    """What somebody wrote there by hand must neither raise nor be believed; a batch is looked for all the same."""
+    written = {"attempt": 2, "deployment": "default/east", "time": "2026-01-02T03:04:05Z", **fields}
+
+    read = Trace.read({CREATE_PENDING: json.dumps(written)}, 0, created=CREATED)
+
+    assert read == Trace(pending=Pending(1, "", CREATED))

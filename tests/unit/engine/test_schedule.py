@@ -26,7 +26,7 @@ MINUTES, HOURS = 60.0, 3600.0
     ],
 )
 def test_the_interval_fits_age_and_state(base: float, age: float, state: BatchState, want: float):
-    """Old batches are asked about less, ending ones as often as young ones, at most a tenth later than the table says."""
+    """Old batches are asked about less, ending ones as often as young ones, never before and little after the table."""
     rng = random.Random(5)
     intervals = [poll_interval(base, age, state, rng) for _ in range(200)]
 

@@ -54,3 +54,24 @@ def test_a_resource_that_is_made_again_under_its_name_is_taken_in():
     index.put(a_file(10, uid="uid-2"))
 
     assert index.files[key_of(a_file(10))].uid == "uid-2"
+
+
+def test_the_late_end_of_an_old_resource_leaves_its_successor():
+    """A resource made again may be read before the event of the old one's deletion comes in."""
+    index = Index()
+    index.put(a_file(10, uid="uid-2"))
+
+    index.remove(key_of(a_file(7)), "9")
+
+    assert index.files[key_of(a_file(10))].uid == "uid-2"
+
+
+def test_a_resource_that_cannot_be_read_counts_as_seen():
+    """Its version is known, so that nobody waits for it, and there is nothing to work with."""
+    index = Index()
+    key = key_of(a_file(7))
+
+    index.note(key, "7")
+
+    assert index.version_of(key) == "7"
+    assert not index.files
