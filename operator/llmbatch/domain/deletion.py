@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from llmbatch.api.batchjob import BatchJob, Phase, Shard
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.backoff import sooner
-from llmbatch.domain.jobrecord import holds_finalizer, shards, trace
+from llmbatch.domain.jobrecord import holds_finalizer, recorded, shards
 from llmbatch.domain.remote import BatchState, RemoteBatch
 from llmbatch.domain.steps import (
     CancelBatch,
@@ -47,8 +47,8 @@ def deleted(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
 
 
 def _cleanup(job: BatchJob, shard: Shard, known: ShardSeen) -> Step | None:
-    record = trace(job, shard.index)
-    route, batch_id = record.deployment, shard.batch_id or record.batch_id
+    record = recorded(job, shard)
+    route, batch_id = record.deployment, record.batch_id
     batch = known.batch
     if record.pending and not batch_id:
         if known.fresh or (known.lookup and known.lookup.absent):

@@ -581,6 +581,13 @@ def test_a_deleted_job_in_doubt_looks_for_its_batch_first():
     assert step(job, found) == CancelBatch(0, EAST, "batch_7")
 
 
+def test_a_deleted_job_whose_annotations_were_dropped_cleans_up_what_status_knows():
+    """A replace and a delete in one breath leave no batch running."""
+    bare = replace(a_job().submitted().deleted(), annotations={})
+
+    assert step(bare, seen_batch()) == CancelBatch(0, EAST, "batch_1")
+
+
 def test_a_deleted_job_leaves_a_batch_alone_that_is_not_its_own():
     """A forged annotation must not cancel somebody else's batch."""
     job = a_job().annotated(Trace(deployment=EAST, batch_id="batch_1")).deleted()
