@@ -310,6 +310,16 @@ def test_a_finalizer_that_a_replace_dropped_is_put_back():
     assert step(a_job().submitted().without_finalizer()) == Repair(0, Trace(deployment=EAST, batch_id="batch_1"))
 
 
+def test_of_a_pending_create_and_an_id_the_id_counts_only_where_the_provider_shows_our_tag():
+    """Each write removes the other, so a person put one of them there."""
+    both = a_job().annotated(Trace(deployment=EAST, pending=a_pending(), batch_id="batch_1"))
+
+    assert step(both, seen_batch()) == Repair(0, Trace(deployment=EAST, batch_id="batch_1"))
+    assert step(both) == LookFor(0, a_pending())
+    assert step(both, observed(ShardSeen(batch=a_batch(), ours=False))) == LookFor(0, a_pending())
+    assert step(both, seen_batch(id="batch_2")) == LookFor(0, a_pending())
+
+
 def test_a_route_that_was_changed_by_hand_is_put_back():
     """The batch is where it was made."""
     moved = a_job().submitted()
