@@ -12,7 +12,7 @@ from llmbatch.api import names
 from llmbatch.api.batchjob import Phase
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.backoff import FAULT, QUOTA
-from llmbatch.domain.job import AUTH_GRACE, READ_AGAIN, deadline, next_step
+from llmbatch.domain.job import AUTH_GRACE, READ_AGAIN, deadline, model_of, next_step
 from llmbatch.domain.steps import (
     Acknowledge,
     Adopt,
@@ -131,6 +131,12 @@ def test_a_job_that_can_never_fit_its_file_fails(spec, file, reason):
     made = step(a_job(**spec), observed(file=file, candidates=(a_candidate(),)))
 
     assert ends(made) == (Phase.FAILED, reason)
+
+
+def test_the_model_of_a_job_is_the_one_it_names_or_the_files_only_one():
+    """targetModelName is needed only where the file has several."""
+    assert model_of(a_job(targetModelName="b").build(), a_file(models=("a", "b"))) == "b"
+    assert model_of(a_job().build(), a_file()) == "gpt"
 
 
 def test_a_job_with_all_it_needs_begins_its_first_attempt():
