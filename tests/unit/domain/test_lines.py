@@ -256,6 +256,34 @@ def test_doubled_foreign_keys_in_a_huge_object_are_refused():
     assert codes(check(line)) == [(1, "duplicate_key")]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{" + b",".join(b'"%x":1' % n for n in range(1001)) + b"}",
+        b"{" + b",".join(b'"%x":1' % n for n in range(110_000)) + b"}",
+        b'{"a":[' + b'{"":{}},' * 200_001 + b"1]}",
+        b'{"a":[' + b"1," * 1_000_001 + b"1]}",
+        b'{"a":[' + b"[]," * 1_000_001 + b"1]}",
+        b'{"' + b"n" * 70_000 + b'":1}',
+        b'{"a":1,' + b'"":1,' * 1001 + b'"a":1}',
+    ],
+    ids=["keys", "more keys than are decoded", "objects", "numbers", "arrays", "a long name", "doubled keys"],
+)
+def test_a_line_that_would_hold_the_loop_is_refused(body: bytes):
+    """What a line costs is bounded by its structure as well as by its length."""
+    assert codes(check(PREFIX + body + b"}")) == [(1, "too_complex")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"A" * 10_000_000, b'\\"key\\": [1], ' * 100_000],
+    ids=["an image", "JSON in a prompt"],
+)
+def test_long_texts_pass(text: bytes):
+    """Content inside of strings is no structure: neither an image of 10 MB nor a prompt full of quotes is refused."""
+    assert check(PREFIX + b'{"model":"gpt","text":"' + text + b'"}}', step=65_536).valid
+
+
 @given(st.lists(st.sampled_from([*b'{}[]",:\\\n\r \xef\xbb\xbf\xc3au1']), max_size=60), st.integers(1, 9))
 def test_noise_is_refused_in_the_same_way_in_any_pieces(noise: list[int], step: int):
     """No input makes the check fail in itself, and where the chunks are cut makes no difference."""
