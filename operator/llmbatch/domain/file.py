@@ -1,4 +1,4 @@
-"""The life of a file: what one reconcile must do next with its copies, and what its status says of them."""
+"""The life of a file: what one reconcile must do next with its copies, and what becomes of their entries."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from llmbatch.api.batchfile import BatchFile, BatchFileStatus, CopyState, FileDeployment, ProviderFile
-from llmbatch.api.reasons import ConditionType, Reason
+from llmbatch.api.batchfile import BatchFile, CopyState, FileDeployment, ProviderFile
+from llmbatch.api.reasons import Reason
 from llmbatch.domain.backoff import UPLOAD
-from llmbatch.domain.conditions import ConditionSet, holds
-from llmbatch.domain.errors import LLMBatchError
-from llmbatch.domain.lines import InputReport
 from llmbatch.domain.remote import FileState, RemoteFile
 
 LEFT_AT_LEAST = timedelta(hours=48)
 """A copy that the provider deletes sooner is made again before a job relies on it: a batch may take 24 hours."""
-PROCESSING_CHECK = timedelta(seconds=2)
-"""How often a provider is asked whether it has processed a copy."""
+SOONEST_CHECK, LATEST_CHECK = timedelta(seconds=2), timedelta(seconds=30)
+"""A provider is asked whether it has processed a copy after a tenth more of the time that it took so far, within
+these bounds."""
 DROP_AGAIN = timedelta(seconds=10)
 """How soon the deletion of a copy on a deployment that no longer is the file's is tried again."""
 
@@ -110,10 +108,16 @@ def next_look(
         if route in open_ and entry.retry_time:
             times.append(entry.retry_time)
         elif route in open_ and entry.state is CopyState.PROCESSING:
-            times.append(now + PROCESSING_CHECK)
+            times.append(now + _check_wait(entry, now))
         elif route not in targets and route not in seen.in_use:
             times.append(now + DROP_AGAIN)
     return min(times, default=None)
+
+
+def _check_wait(entry: FileDeployment, now: datetime) -> timedelta:
+    uploaded = entry.files[0].upload_time if entry.files else None
+    age = now - uploaded if uploaded else timedelta(0)
+    return min(max(age / 10, SOONEST_CHECK), LATEST_CHECK)
 
 
 def _needs_upload(entry: FileDeployment | None, target: Target, seen: FileSeen, now: datetime) -> bool:
@@ -260,145 +264,3 @@ def _blocked(
         error=message[:1024],
         files=before.files if before else [],
     )
-
-
-# --- status -------------------------------------------------------------------------------------------------------
-
-
-def _conditions(file: BatchFile, now: datetime) -> ConditionSet:
-    return ConditionSet(file.status.conditions, generation=file.metadata.generation, now=now)
-
-
-def is_validated(file: BatchFile) -> bool:
-    """Whether the content was read and bound."""
-    return file.status.sha256 is not None
-
-
-def is_valid(file: BatchFile) -> bool:
-    """Whether the content may be uploaded."""
-    return is_validated(file) and holds(file.status.conditions, ConditionType.VALIDATED)
-
-
-def with_report(file: BatchFile, report: InputReport) -> BatchFile:
-    """The file with what its validation found."""
-    status = file.status.model_copy(
-        update={
-            "requests": report.requests,
-            "bytes": report.bytes,
-            "sha256": report.sha256,
-            "estimated_input_tokens": report.estimated_input_tokens,
-            "endpoint": report.endpoint,
-            "errors": list(report.errors),
-        }
-    )
-    return file.model_copy(update={"status": status})
-
-
-def invalid(file: BatchFile, report: InputReport, now: datetime) -> BatchFileStatus:
-    """The status of a file that was refused."""
-    first = report.errors[0]
-    where = f"line {first.line}: " if first.line is not None else ""
-    more = f" (and {report.error_count - 1} more, see status.errors)" if report.error_count > 1 else ""
-    message = f"{where}{first.message}{more}; mend it under a new name"
-    conditions = (
-        _conditions(file, now)
-        .set(ConditionType.VALIDATED, False, Reason.INVALID_INPUT, message)
-        .set(ConditionType.READY, False, Reason.INVALID_INPUT, message)
-        .set(ConditionType.STALLED, True, Reason.INVALID_INPUT, message)
-    )
-    return with_report(file, report).status.model_copy(
-        update={"conditions": conditions.list(), "observed_generation": file.metadata.generation}
-    )
-
-
-def unread(file: BatchFile, error: LLMBatchError, now: datetime) -> BatchFileStatus:
-    """The status of a file whose source could not be read; it is read again."""
-    conditions = (
-        _conditions(file, now)
-        .set(ConditionType.VALIDATED, None, error.reason, error.message)
-        .set(ConditionType.READY, False, error.reason, error.message)
-        .set(ConditionType.RECONCILING, True, error.reason, error.message)
-    )
-    return file.status.model_copy(
-        update={"conditions": conditions.list(), "observed_generation": file.metadata.generation}
-    )
-
-
-def still_invalid(file: BatchFile, now: datetime) -> BatchFileStatus:
-    """The status of a file that was refused before: nothing but the generation that it describes."""
-    return file.status.model_copy(
-        update={"conditions": _kept(file, now).list(), "observed_generation": file.metadata.generation}
-    )
-
-
-def summary(file: BatchFile, made: Sequence[FileDeployment], now: datetime) -> BatchFileStatus:
-    """The status of a valid file with these copies."""
-    good = [entry for entry in made if entry.state is CopyState.PROCESSED]
-    bad = sorted(
-        (entry for entry in made if entry.state is not CopyState.PROCESSED), key=lambda entry: not entry.reason
-    )
-    conditions = _conditions(file, now)
-    conditions.set(ConditionType.VALIDATED, True, Reason.VALID, f"{file.status.requests} requests")
-    reason, message = _why_not_uploaded(file, good, bad)
-    conditions.set(ConditionType.READY, bool(good), Reason.UPLOADED if good else reason, message)
-    everywhere = bool(good) and not bad
-    conditions.set(ConditionType.UPLOADED, everywhere, Reason.UPLOADED if everywhere else reason, message)
-    if reason is Reason.SOURCE_CHANGED:
-        conditions.set(ConditionType.STALLED, True, reason, message)
-    elif not good:
-        conditions.set(ConditionType.RECONCILING, True, reason, message)
-    return file.status.model_copy(
-        update={
-            "conditions": conditions.list(),
-            "observed_generation": file.metadata.generation,
-            "deployments": list(made),
-        }
-    )
-
-
-def _why_not_uploaded(
-    file: BatchFile, good: Sequence[FileDeployment], bad: Sequence[FileDeployment]
-) -> tuple[Reason, str]:
-    if not good and not bad:
-        models = ", ".join(file.spec.target_model_names)
-        message = f"waits for a ModelDeployment with modelName {models} that admits this namespace; create one"
-        return Reason.DEPLOYMENT_NOT_FOUND, message
-    for entry in bad:
-        if entry.reason == Reason.SOURCE_CHANGED:
-            return Reason.SOURCE_CHANGED, entry.error or ""
-    message = f"{len(good)} of {len(good) + len(bad)} deployments hold the file"
-    if not bad:
-        return Reason.UPLOADED, message
-    why = "; ".join(f"{route_of(entry)}: {entry.error or entry.state.value}" for entry in bad[:3])
-    return Reason.of(bad[0].reason) if bad[0].reason else Reason.UPLOADING, f"{message}; {why}"
-
-
-def held(file: BatchFile, jobs: Sequence[str], now: datetime) -> BatchFileStatus:
-    """The status of a file whose deletion waits for jobs."""
-    return _deletion_waits(file, f"unfinished jobs: {_some(jobs)}; delete or cancel them", now)
-
-
-def clinging(file: BatchFile, routes: Sequence[str], now: datetime) -> BatchFileStatus:
-    """The status of a file whose copies could not be deleted yet."""
-    return _deletion_waits(file, f"its copies on {_some(routes)} to be deleted there; see the log for what failed", now)
-
-
-def _deletion_waits(file: BatchFile, what: str, now: datetime) -> BatchFileStatus:
-    message = f"deletion waits for {what}"
-    conditions = _kept(file, now).set(ConditionType.RECONCILING, True, Reason.DELETION_WAITS, message)
-    return file.status.model_copy(update={"conditions": conditions.list()})
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def _kept(file: BatchFile, now: datetime) -> ConditionSet:
-    """The conditions as they were, for the present generation."""
-    conditions = _conditions(file, now)
-    for found in file.status.conditions:
-        if found.type not in list(ConditionType):
-            continue
-        status = {"True": True, "False": False}.get(found.status)
-        conditions.set(ConditionType(found.type), status, Reason.of(found.reason), found.message)
-    return conditions

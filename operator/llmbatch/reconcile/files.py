@@ -11,6 +11,7 @@ from llmbatch.api import BatchFile, ModelDeployment, names
 from llmbatch.api.batchfile import BatchFileStatus, CopyState, FileDeployment
 from llmbatch.api.reasons import Reason
 from llmbatch.domain import file as lifecycle
+from llmbatch.domain import filestatus
 from llmbatch.domain.errors import CredentialsError, LLMBatchError, StorageError
 from llmbatch.domain.lines import InputReport
 from llmbatch.domain.translate import translated_size
@@ -74,12 +75,12 @@ class FileReconciler:
         self._index.put(file)
         if file.metadata.deletion_timestamp is not None:
             return await self._delete(file)
-        if lifecycle.is_validated(file) and not lifecycle.is_valid(file):
-            await self._write(file, lifecycle.still_invalid(file, self._clock.now()))
+        if filestatus.is_validated(file) and not filestatus.is_valid(file):
+            await self._write(file, filestatus.still_invalid(file, self._clock.now()))
             return None
         matching = await self._tenancy.deployments_for(file.spec.target_model_names, key.namespace)
         deployments = {route_of(deployment): deployment for deployment in matching}
-        if lifecycle.is_validated(file):
+        if filestatus.is_validated(file):
             return await self._keep_copies(await self._claimed(file), deployments)
         return await self._validate(file, deployments)
 
@@ -90,10 +91,10 @@ class FileReconciler:
         try:
             report = await self._inputs.report(file, max_requests=requests, max_bytes=size)
         except (StorageError, CredentialsError) as error:
-            await self._write(file, lifecycle.unread(file, error, self._clock.now()))
+            await self._write(file, filestatus.unread(file, error, self._clock.now()))
             return Requeue(self._recheck)
         if not report.valid:
-            await self._write(file, lifecycle.invalid(file, report, self._clock.now()))
+            await self._write(file, filestatus.invalid(file, report, self._clock.now()))
             return None
         if names.FINALIZER not in file.metadata.finalizers:
             self._met.add(file.metadata.uid)
@@ -109,7 +110,7 @@ class FileReconciler:
         self, written: BatchFile, deployments: Deployments, report: InputReport | None = None
     ) -> Requeue | None:
         """``written`` is the file as stored, ``report`` what validation just found."""
-        file = lifecycle.with_report(written, report) if report else written
+        file = filestatus.with_report(written, report) if report else written
         seen, plan = await self._plan(file, deployments, report)
         targets = {target.route: target for target in seen.targets}
         for route in plan.upload:
@@ -125,7 +126,7 @@ class FileReconciler:
         dropped = await self._drop(file, plan.drop)
         results = await self._uploads.results(file, patience=PATIENCE)
         made = lifecycle.entries(file, seen, results, dropped, self._clock.now())
-        await self._write(written, lifecycle.summary(file, made, self._clock.now()))
+        await self._write(written, filestatus.summary(file, made, self._clock.now()))
         for route in results:
             self._index.suspects.pop((key_of(file), route), None)
         return self._again(file, made, seen)
@@ -223,7 +224,7 @@ class FileReconciler:
             return None
         jobs = [job.name for job, view in self._index.unfinished_jobs_of(key) if view.uses(file)]
         if jobs:
-            await self._write(file, lifecycle.held(file, jobs, self._clock.now()))
+            await self._write(file, filestatus.held(file, jobs, self._clock.now()))
             return Requeue(self._recheck)
         await self._uploads.abandon(file)
         if file.spec.deletion_policy == "Delete":
@@ -232,7 +233,7 @@ class FileReconciler:
             routes |= {route_of(deployment) for deployment in matching}
             left = routes - set(await self._drop(file, sorted(routes)))
             if left and not await self._abandonment.is_due(file):
-                await self._write(file, lifecycle.clinging(file, sorted(left), self._clock.now()))
+                await self._write(file, filestatus.clinging(file, sorted(left), self._clock.now()))
                 return Requeue(CLEAN_UP_AGAIN)
             if left:
                 await self._abandonment.tell(file, f"copies of the file on {', '.join(sorted(left))}")

@@ -11,7 +11,7 @@ from llmbatch.api.reasons import ConditionType
 from llmbatch.domain import jobstatus
 from llmbatch.domain.conditions import condition
 from llmbatch.domain.errors import LLMBatchError
-from llmbatch.domain.file import is_validated
+from llmbatch.domain.filestatus import is_validated
 from llmbatch.domain.job import model_of
 from llmbatch.domain.jobrecord import shards, trace
 from llmbatch.domain.remote import BatchState, RemoteBatch, Tag

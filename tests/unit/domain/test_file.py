@@ -11,6 +11,7 @@ from llmbatch.api import BatchFile
 from llmbatch.api.batchfile import BatchFileStatus, CopyState, FileDeployment
 from llmbatch.api.reasons import ConditionType, Reason
 from llmbatch.domain import file as lifecycle
+from llmbatch.domain import filestatus
 from llmbatch.domain.conditions import condition
 from llmbatch.domain.errors import SourceNotFound
 from llmbatch.domain.file import FileSeen, Plan, Target
@@ -147,6 +148,15 @@ def test_a_file_is_looked_at_again_when_something_is_due():
     assert lifecycle.next_look([an_entry(CopyState.PROCESSED, "team/old")], seen, [], NOW) == NOW + lifecycle.DROP_AGAIN
 
 
+@pytest.mark.parametrize(("age", "wait"), [(0, 2), (20, 2), (100, 10), (300, 30), (9000, 30)])
+def test_a_copy_that_stays_in_processing_is_asked_about_more_and_more_seldom(age, wait):
+    """Every 2 seconds at first, every 30 for one that takes its time."""
+    copy = {"fileID": "file-east", "state": "Processing", "uploadTime": NOW - timedelta(seconds=age)}
+    entry = an_entry(CopyState.PROCESSING, files=[copy])
+
+    assert lifecycle.next_look([entry], FileSeen(targets=[a_target()]), [], NOW) == NOW + timedelta(seconds=wait)
+
+
 def test_a_retry_that_is_under_way_or_cannot_be_made_is_not_waited_for():
     """Its time is over and stays over: waiting for it would be a loop."""
     failed = an_entry(CopyState.FAILED, EAST, retryTime=NOW - HOUR)
@@ -249,7 +259,7 @@ def said(status: BatchFileStatus) -> dict[str, tuple[str, str]]:
 
 def test_a_file_that_is_everywhere_is_uploaded():
     """Ready and Uploaded, and nothing else."""
-    status = lifecycle.summary(a_file(), [an_entry(CopyState.PROCESSED)], NOW)
+    status = filestatus.summary(a_file(), [an_entry(CopyState.PROCESSED)], NOW)
 
     assert said(status) == {"Ready": ("True", "Uploaded"), "Uploaded": ("True", "Uploaded")}
     assert status.observed_generation == 3
@@ -259,7 +269,7 @@ def test_a_file_that_is_somewhere_is_ready_and_not_reconciling():
     """Only Uploaded tells of the deployment that fails."""
     bad = lifecycle.failed(a_target(WEST), None, Reason.UNREACHABLE, "nobody there", NOW)
 
-    status = lifecycle.summary(a_file(), [an_entry(CopyState.PROCESSED), bad], NOW)
+    status = filestatus.summary(a_file(), [an_entry(CopyState.PROCESSED), bad], NOW)
 
     assert said(status) == {"Ready": ("True", "Uploaded"), "Uploaded": ("False", "Unreachable")}
     uploaded = condition(status.conditions, ConditionType.UPLOADED)
@@ -271,22 +281,22 @@ def test_a_file_that_is_nowhere_is_reconciling():
     """With the reason of what fails, or that there is no deployment."""
     bad = lifecycle.failed(a_target(), None, Reason.UNREACHABLE, "nobody there", NOW)
 
-    assert said(lifecycle.summary(a_file(), [bad], NOW))["Reconciling"] == ("True", "Unreachable")
-    assert said(lifecycle.summary(a_file(), [], NOW))["Reconciling"] == ("True", "DeploymentNotFound")
+    assert said(filestatus.summary(a_file(), [bad], NOW))["Reconciling"] == ("True", "Unreachable")
+    assert said(filestatus.summary(a_file(), [], NOW))["Reconciling"] == ("True", "DeploymentNotFound")
 
 
 def test_changed_content_is_stalled_and_good_copies_stay_ready():
     """Time does not heal it, so it is Stalled and not Reconciling."""
     bad = lifecycle.failed(a_target(WEST), None, *CHANGED, NOW)
 
-    status = lifecycle.summary(a_file(), [an_entry(CopyState.PROCESSED), bad], NOW)
+    status = filestatus.summary(a_file(), [an_entry(CopyState.PROCESSED), bad], NOW)
 
     assert said(status) == {
         "Ready": ("True", "Uploaded"),
         "Uploaded": ("False", "SourceChanged"),
         "Stalled": ("True", "SourceChanged"),
     }
-    assert said(lifecycle.summary(a_file(), [bad], NOW))["Ready"] == ("False", "SourceChanged")
+    assert said(filestatus.summary(a_file(), [bad], NOW))["Ready"] == ("False", "SourceChanged")
 
 
 def test_a_refused_file_tells_the_first_error_and_binds_the_content():
@@ -295,22 +305,22 @@ def test_a_refused_file_tells_the_first_error_and_binds_the_content():
     check.feed(b"[]\n{}\n")
     report = check.finish()
 
-    status = lifecycle.invalid(a_file(), report, NOW)
+    status = filestatus.invalid(a_file(), report, NOW)
 
     assert said(status) == {"Ready": ("False", "InvalidInput"), "Stalled": ("True", "InvalidInput")}
     assert status.conditions[0].message.startswith("line 1: ")
     assert f"and {report.error_count - 1} more" in status.conditions[0].message
     assert status.sha256 == report.sha256
     refused = a_file().model_copy(update={"status": status})
-    assert lifecycle.is_validated(refused)
-    assert not lifecycle.is_valid(refused)
+    assert filestatus.is_validated(refused)
+    assert not filestatus.is_valid(refused)
 
 
 def test_a_source_that_cannot_be_read_is_reconciling_and_unknown():
     """Whether the content is valid is not known; nothing is bound."""
     error = SourceNotFound("no such ConfigMap", reason=Reason.CONFIG_MAP_NOT_FOUND)
 
-    status = lifecycle.unread(a_file(sha256=None), error, NOW)
+    status = filestatus.unread(a_file(sha256=None), error, NOW)
 
     assert said(status)["Reconciling"] == ("True", "ConfigMapNotFound")
     validated = condition(status.conditions, ConditionType.VALIDATED)
@@ -322,10 +332,10 @@ def test_a_refused_file_takes_note_of_a_new_generation():
     """Whatever is changed of it, its conditions stay, for the present generation."""
     check = InputCheck(["m"])
     check.feed(b"[]\n")
-    before = lifecycle.invalid(a_file(), check.finish(), NOW)
+    before = filestatus.invalid(a_file(), check.finish(), NOW)
     meta = a_file().metadata.model_copy(update={"generation": 4})
 
-    after = lifecycle.still_invalid(a_file().model_copy(update={"status": before, "metadata": meta}), NOW + HOUR)
+    after = filestatus.still_invalid(a_file().model_copy(update={"status": before, "metadata": meta}), NOW + HOUR)
 
     assert said(after) == said(before)
     assert after.observed_generation == 4
@@ -335,13 +345,14 @@ def test_a_refused_file_takes_note_of_a_new_generation():
 
 def test_a_deletion_that_waits_names_the_jobs():
     """The first five, and how many more; what else was said stays."""
-    ready = lifecycle.summary(a_file(), [an_entry(CopyState.PROCESSED)], NOW)
-    file = a_file().model_copy(update={"status": ready})
+    ready = filestatus.summary(a_file(), [an_entry(CopyState.PROCESSED)], NOW)
+    file = a_file().model_copy(update={"status": ready.model_copy(update={"observed_generation": 2})})
 
-    status = lifecycle.held(file, [f"job-{number}" for number in range(7)], NOW)
+    status = filestatus.held(file, [f"job-{number}" for number in range(7)], NOW)
 
     assert said(status)["Reconciling"] == ("True", "DeletionWaits")
     assert said(status)["Ready"] == ("True", "Uploaded")
+    assert status.observed_generation == 3
     waits = condition(status.conditions, ConditionType.RECONCILING)
     assert waits is not None
     assert "job-4 and 2 more" in waits.message
