@@ -106,7 +106,9 @@ class Collection:
         self, job: BatchJob, deployment: ModelDeployment, batches: tuple[RemoteBatch, ...], sink: Sink | None
     ) -> tuple[Totals, CollectedOutput | None]:
         target = target_of(deployment.spec)
-        tally = Tally(PriceBook(deployment.spec.pricing, target.price_provider, self._when(batches)))  # type: ignore[arg-type]
+        prices = PriceBook(deployment.spec.pricing, target.price_provider, self._when(batches))  # type: ignore[arg-type]
+        # A line for each request in both files, whatever the provider says of their number.
+        tally = Tally(prices, max_lines=2 * target.capabilities.max_requests_per_file * len(batches))
         async with AsyncExitStack() as stack:
             writer = await stack.enter_async_context(sink.open()) if sink else None
             for batch in batches:
@@ -165,7 +167,7 @@ class Collection:
                 logger.info("result files not deleted yet: %s", error.message, extra={"fields": run.key._asdict()})
 
 
-async def _bounded(chunks: AsyncIterator[bytes], limit: int = 262_144) -> AsyncIterator[bytes]:
+async def _bounded(chunks: AsyncIterator[bytes], limit: int = 16_384) -> AsyncIterator[bytes]:
     """The same bytes in pieces that do not hold the event loop for long."""
     async for chunk in chunks:
         for start in range(0, len(chunk), limit):

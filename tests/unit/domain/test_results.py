@@ -149,6 +149,33 @@ def test_every_cut_of_a_file_is_noticed_but_between_lines():
             totals(line[:at])
 
 
+def test_more_results_than_requests_are_not_read():
+    """A provider that sends lines without end is stopped, in whichever file they come; blank lines do not count."""
+    tally = Tally(PriceBook(PRICING, "openai", NOW), max_lines=3)
+    tally.feed_output(b"{}\n\n{}\n")
+    tally.feed_errors(b"{}\n")
+
+    with pytest.raises(BadAnswer, match="more than 3 lines"):
+        tally.feed_errors(b"{}\n")
+
+
+@pytest.mark.parametrize(
+    ("long", "want"),
+    [
+        (b'"status_code":200,"body":{"model":"m","usage":{"prompt_tokens":5,"x":[%s]}}', (1, 0)),
+        (b'"status_code":200,"body":{"usage":{"prompt_tokens":5},"model":{"x":[%s]}}', (1, 5)),
+        (b'"status_code":[%s],"body":{"usage":{"prompt_tokens":5}}', (0, 5)),
+    ],
+)
+def test_values_that_are_too_long_are_not_decoded(long: bytes, want: tuple[int, int]):
+    """What is decoded of a line is small, however much a provider puts there; the rest of the line still counts."""
+    line = b'{"response":{' + long % (b"{}," * 10_000 + b"{}") + b"}}"
+
+    found = totals(line)
+
+    assert (found.lines_ok, found.usage.input_tokens) == want
+
+
 def test_an_empty_file_is_no_error():
     """Azure makes an error file of 0 bytes for a batch in which all went well."""
     got = totals(a_result(), b"")
