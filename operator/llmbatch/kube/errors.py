@@ -6,6 +6,7 @@ content: a refused Secret or status would otherwise be quoted in a log.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -14,6 +15,16 @@ from llmbatch.domain.errors import LLMBatchError
 
 NAMESPACE_TERMINATING = "NamespaceTerminating"
 TOO_LONG = "FieldValueTooLong"
+
+
+REASON = re.compile("[A-Za-z]{1,64}")
+DENIED = re.compile(
+    r"""(?:[a-z0-9./-]+ (?:"[^"\s]{1,253}" )?is )?forbidden: User "[^"\s]{1,253}" cannot [a-z]+ """
+    r"""(?:path "[^"\s]{1,253}"|resource "[a-z0-9./-]+" in API group "[a-z0-9.-]*")"""
+    r"""(?: in the namespace "[a-z0-9-]+"| at the cluster scope)?"""
+)
+"""How kube-apiserver says that RBAC refused: it names the user, the verb and the resource. Admission webhooks answer
+403 in words of their own, in which they may quote the object that they refused."""
 
 
 class KubeError(LLMBatchError):
@@ -88,7 +99,9 @@ BY_STATUS: dict[int, type[KubeError]] = {
 def error_of(what: str, status: int, body: bytes, retry_after: str | None = None) -> KubeError:
     """The error that an answer other than success stands for; ``what`` names the call."""
     told = _status_object(body)
-    reason = str(told.get("reason") or f"HTTP {status}")
+    reason = str(told.get("reason") or "")
+    if not REASON.fullmatch(reason):
+        reason = f"HTTP {status}"
     details = told.get("details")
     causes = (details or {}).get("causes") or []
     kind = _kind_of(status, reason, causes, untold=details == {})
@@ -116,8 +129,8 @@ def _kind_of(status: int, reason: str, causes: list[dict[str, Any]], *, untold: 
 
 def _message(what: str, status: int, reason: str, told: dict[str, Any], causes: list[dict[str, Any]]) -> str:
     if status == 403:
-        # Names the user, the verb and the resource, which is all that helps with RBAC.
-        reason = f"{reason}: {str(told.get('message') or '')[:400]}"
+        denied = DENIED.match(str(told.get("message") or ""))
+        reason = f"{reason}: {denied[0]}" if denied else reason
     elif fields := sorted({str(cause.get("field"))[:100] for cause in causes if cause.get("field")})[:5]:
         reason = f"{reason}: {', '.join(fields)}"
     return f"{what}: {reason}"
