@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -12,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from llmbatch.domain.errors import BadAnswer, NotFound, Refused, Unavailable
+from llmbatch.domain.errors import BadAnswer, NoAnswer, NotFound, Refused, Unavailable
 from llmbatch.domain.remote import BatchState, Capabilities, RemoteBatch, RemoteFile
 from llmbatch.providers import wire
 from llmbatch.providers.http import Account, Call
@@ -21,7 +22,14 @@ from llmbatch.providers.protocol import AccountID
 from llmbatch.providers.target import Target
 
 Method: TypeAlias = Literal["GET", "POST", "DELETE"]
-MOST_PAGES = 10_000
+MOST_PAGES = 1000
+MOST_ENTRIES = 1000
+"""In a page; more than any page that is asked for."""
+MOST_UNPAGED = 30_000
+UNPAGED_BYTES = 16 * 1024 * 1024
+"""Of a list that comes as a whole, however long it is."""
+AT_ONCE = 100
+"""Objects of a page that are decoded before others get their turn; a hostile page takes 3 ms for so many."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
@@ -77,11 +85,11 @@ class FilesAndBatches:
     async def list_files(self) -> AsyncIterator[RemoteFile]:
         size = self._target.files_page
         query = {"purpose": "batch"} | ({} if size is None else {"limit": str(size)})
-        async for body, cursor in self._pages("files.list", "/files", query):
-            page, files = wire.decode_files(body, self._target.file_states)
-            for file in files:
-                yield file
-            cursor.advance([file.id for file in page.data], has_more=page.has_more, last_id=page.last_id, size=size)
+        async for page in self._pages("files.list", "/files", query, size):
+            async for entry in _in_turns(page):
+                file = wire.listed_file(entry, self._target.file_states)
+                if file is not None:
+                    yield file
 
     async def find_files(self, name: str) -> list[RemoteFile]:
         return [file async for file in self.list_files() if file.name == name]
@@ -120,11 +128,9 @@ class FilesAndBatches:
         return wire.decode_batch(await self._account.ask(self._call_by_id("batches.get", "GET", "/batches", batch_id)))
 
     async def list_batches(self, *, page_size: int = 100) -> AsyncIterator[list[RemoteBatch]]:
-        async for body, cursor in self._pages("batches.list", "/batches", {"limit": str(page_size)}):
-            page, batches = wire.decode_batches(body)
-            yield batches
-            ids = [batch.id for batch in page.data]
-            cursor.advance(ids, has_more=page.has_more, last_id=page.last_id, size=page_size)
+        async for page in self._pages("batches.list", "/batches", {"limit": str(page_size)}, page_size):
+            found = [wire.listed_batch(entry) async for entry in _in_turns(page)]
+            yield [batch for batch in found if batch is not None]
 
     async def cancel_batch(self, batch_id: str) -> RemoteBatch:
         call = self._call_by_id("batches.cancel", "POST", "/batches", batch_id, "/cancel")
@@ -141,7 +147,8 @@ class FilesAndBatches:
 
     async def probe(self) -> None:
         body = await self._account.ask(self._call("batches.list", "GET", "/batches", {"limit": "1"}))
-        wire.decode_batches(body)
+        for entry in wire.decode_page(body, MOST_ENTRIES).data[:1]:
+            wire.listed_batch(entry)
 
     def _upload_fields(self, ttl: timedelta | None) -> dict[str, str]:
         fields = {"purpose": "batch"}
@@ -151,13 +158,23 @@ class FilesAndBatches:
             fields["expires_after[seconds]"] = str(int(within.total_seconds()))
         return fields
 
-    async def _pages(self, operation: str, path: str, query: Mapping[str, str]) -> AsyncIterator[tuple[bytes, _Cursor]]:
+    async def _pages(
+        self, operation: str, path: str, query: Mapping[str, str], size: int | None
+    ) -> AsyncIterator[wire.WirePage]:
+        """The pages of a listing, asked for with ``size`` objects each, or as a whole."""
+        most = MOST_UNPAGED if size is None else MOST_ENTRIES
         cursor = _Cursor(operation)
+        deadline = self._account.monotonic() + self._account.settings.timeouts.listing
         while not cursor.ended:
+            if self._account.monotonic() > deadline:
+                raise NoAnswer(f"{operation} was not done within {self._account.settings.timeouts.listing:g} s")
             after = {"after": cursor.after} if cursor.after else {}
-            body = await self._account.ask(self._call(operation, "GET", path, {**query, **after}))
-            cursor.turn()
-            yield body, cursor
+            call = self._call(operation, "GET", path, {**query, **after})
+            if size is None:
+                call = replace(call, largest=UNPAGED_BYTES)
+            page = wire.decode_page(await self._account.ask(call), most)
+            yield page
+            cursor.advance(page, size)
 
     def _call(
         self,
@@ -194,22 +211,18 @@ class _Cursor:
         self._seen: set[str] = set()
         self._pages = 0
 
-    def turn(self) -> None:
-        """A page has come; it ends the listing unless `advance` says otherwise."""
-        self.ended = True
-        self._pages += 1
-
-    def advance(self, ids: list[str], *, has_more: bool | None, last_id: str | None, size: int | None) -> None:
+    def advance(self, page: wire.WirePage, size: int | None) -> None:
         """Go on behind this page, if there is more.
 
         ``has_more`` absent: there may be more behind a full page of ``size``; one that repeats itself is the last.
         """
-        if has_more is None:
-            if size is None or len(ids) < size or (last_id or ids[-1]) in self._seen:
-                return
-        elif not has_more:
+        self.ended = True
+        self._pages += 1
+        if page.has_more is False or (page.has_more is None and (size is None or len(page.data) < size)):
             return
-        after = last_id or (ids[-1] if ids else "")
+        after = wire.last_id(page)
+        if page.has_more is None and after in self._seen:
+            return
         if not after:
             raise BadAnswer(f"{self._operation}: the provider says that there is more, but not where")
         if after in self._seen:
@@ -218,3 +231,11 @@ class _Cursor:
             raise BadAnswer(f"{self._operation}: more than {MOST_PAGES} pages")
         self._seen.add(after)
         self.after, self.ended = after, False
+
+
+async def _in_turns(page: wire.WirePage) -> AsyncIterator[msgspec.Raw]:
+    """The objects of a page, with turns for others in between."""
+    for number, entry in enumerate(page.data, start=1):
+        yield entry
+        if number % AT_ONCE == 0:
+            await asyncio.sleep(0)

@@ -27,7 +27,7 @@ from llmbatch.providers.refusals import error_of
 from llmbatch.providers.settings import Hooks, ProviderSettings
 
 USER_AGENT = f"llmbatch-operator/{__version__}"
-LARGEST_ANSWER = 16 * 1024 * 1024
+LARGEST_ANSWER = 8 * 1024 * 1024
 LARGEST_FAULT = 64 * 1024
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ _UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One thing asked of a provider. ``total`` and ``answer_within`` are seconds."""
+    """One thing asked of a provider. ``total`` and ``answer_within`` are seconds, ``largest`` the answer's bytes."""
 
     operation: str
     method: str
@@ -49,6 +49,7 @@ class Call:
     transfer: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes | AsyncIterable[bytes] | None = None
+    largest: int = LARGEST_ANSWER
 
 
 @dataclass(slots=True)
@@ -100,17 +101,21 @@ class Account:
         """Whether no call is under way."""
         return self._in_use == 0
 
+    def monotonic(self) -> float:
+        """The account's clock."""
+        return self._clock.monotonic()
+
     async def retire(self) -> None:
         """Close the connections, now or when the last call ends."""
         self._retired = True
         await self._close_if_idle()
 
     async def ask(self, call: Call) -> bytes:
-        """The body of the answer, at most 16 MiB of it; any answer but a success is an error."""
+        """The body of the answer, at most ``largest`` bytes of it; any answer but a success is an error."""
 
         async def once() -> bytes:
             async with self._exchange(call) as response:
-                return await _read(response, LARGEST_ANSWER, call.operation)
+                return await _read(response, call.largest, call.operation)
 
         return await self._repeat(call, once)
 

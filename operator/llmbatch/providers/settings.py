@@ -18,6 +18,8 @@ class Timeouts:
     call: float = 120.0
     create: float = 60.0
     """A whole create, waiting included; what exactly-once waits for is measured from it."""
+    listing: float = 900.0
+    """A whole listing, of all its pages."""
     transfer: float = 3600.0
     """A whole upload or download."""
 

@@ -20,8 +20,18 @@ from llmbatch.providers.refusals import safe_code, safe_details, safe_message
 
 T = TypeVar("T")
 Moment = int | float | str | None
-_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:=~+-]{1,512}")
-_TAG_KEYS = (names.TAG_UID, names.TAG_JOB)
+_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:=~+-]{1,256}")
+_TAG_KEYS = (names.TAG_UID.encode(), names.TAG_JOB.encode())
+_NULL = msgspec.Raw(b"null")
+
+ENTRY_BYTES = 1024 * 1024
+"""Of one object in a page."""
+METADATA_BYTES = 128 * 1024
+"""16 entries of 64 and 512 characters, even where all of them are written as escapes."""
+VALUE_BYTES = 16 * 1024
+"""Of an error, or what else has no certain form; a longer one is left out."""
+COMMAS = 200_000
+"""In an answer, and 10 more for each object that a page may have: decoding is bounded by them as well as by length."""
 
 _BATCH_STATES = {state.value.replace("_", ""): state for state in BatchState} | {
     "canceling": BatchState.CANCELLING,
@@ -37,8 +47,8 @@ class WireFile(msgspec.Struct, frozen=True):
     purpose: str | None = None
     bytes: int | float | None = None
     status: str | None = None
-    status_details: Any = None
-    error: Any = None
+    status_details: msgspec.Raw = _NULL
+    error: msgspec.Raw = _NULL
     created_at: Moment = None
     expires_at: Moment = None
 
@@ -54,7 +64,7 @@ class WireCounts(msgspec.Struct, frozen=True):
 class WireErrors(msgspec.Struct, frozen=True):
     """A batch's list of errors as it comes."""
 
-    data: list[Any] | None = None
+    data: list[msgspec.Raw] | None = None
 
 
 class WireBatch(msgspec.Struct, frozen=True):
@@ -67,30 +77,27 @@ class WireBatch(msgspec.Struct, frozen=True):
     output_file_id: str | None = None
     error_file_id: str | None = None
     request_counts: WireCounts | str | None = None
-    metadata: dict[str, Any] | str | None = None
-    errors: WireErrors | str | None = None
+    metadata: msgspec.Raw = _NULL
+    errors: msgspec.Raw = _NULL
 
 
-class WireFiles(msgspec.Struct, frozen=True):
-    """A page of files."""
+class WirePage(msgspec.Struct, frozen=True):
+    """A page of objects, each to be decoded by itself so that others get their turn between them."""
 
-    data: list[WireFile]
+    data: list[msgspec.Raw]
     has_more: bool | None = None
     last_id: str | None = None
 
 
-class WireBatches(msgspec.Struct, frozen=True):
-    """A page of batches."""
-
-    data: list[WireBatch]
-    has_more: bool | None = None
-    last_id: str | None = None
+class _WireID(msgspec.Struct, frozen=True):
+    id: str
 
 
 _file = msgspec.json.Decoder(WireFile)
-_files = msgspec.json.Decoder(WireFiles)
 _batch = msgspec.json.Decoder(WireBatch)
-_batches = msgspec.json.Decoder(WireBatches)
+_errors_of = msgspec.json.Decoder(WireErrors)
+_page = msgspec.json.Decoder(WirePage)
+_id_of = msgspec.json.Decoder(_WireID)
 
 
 def is_id(value: str) -> bool:
@@ -107,15 +114,44 @@ def decode_file(body: bytes, states: Mapping[str, FileState]) -> RemoteFile:
     return _remote_file(wire, state)
 
 
-def decode_files(body: bytes, states: Mapping[str, FileState]) -> tuple[WireFiles, list[RemoteFile]]:
-    """A page, and its files for batches. An unknown state counts as processing, as one odd file must not hide all."""
-    page = _decode(_files, body, "a page of files")
-    found = [
-        _remote_file(wire, states.get(_plain(wire.status), FileState.PROCESSING))
-        for wire in page.data
-        if wire.purpose in (None, "", "batch")
-    ]
-    return page, found
+def decode_page(body: bytes, most: int) -> WirePage:
+    """A page of at most so many objects; BadAnswer where it is none, or has more."""
+    page = _decode(_page, body, "a page", most)
+    if len(page.data) > most:
+        raise BadAnswer(f"the provider's page has more than {most} objects")
+    return page
+
+
+def last_id(page: WirePage) -> str:
+    """The id behind which the next page begins; empty where the page does not tell."""
+    if page.last_id:
+        return _id(page.last_id)
+    return _id(_decode(_id_of, page.data[-1], "an object with an id").id) if page.data else ""
+
+
+def listed_file(entry: msgspec.Raw, states: Mapping[str, FileState]) -> RemoteFile | None:
+    """A file of a page, or None where it is not for batches.
+
+    An unknown state counts as processing, as one odd file must not hide all.
+    """
+    wire = _decode(_file, _bounded(entry), "a file")
+    if wire.purpose not in (None, "", "batch"):
+        return None
+    return _remote_file(wire, states.get(_plain(wire.status), FileState.PROCESSING))
+
+
+def listed_batch(entry: msgspec.Raw) -> RemoteBatch | None:
+    """A batch of a page.
+
+    One that cannot be understood is an error if it may be ours, and None if it surely is not: what others do in the
+    account must not keep our own batches from being found.
+    """
+    try:
+        return _remote_batch(_decode(_batch, _bounded(entry), "a batch"))
+    except BadAnswer:
+        if any(key in bytes(entry) for key in _TAG_KEYS):
+            raise
+        return None
 
 
 def decode_batch(body: bytes) -> RemoteBatch:
@@ -123,28 +159,29 @@ def decode_batch(body: bytes) -> RemoteBatch:
     return _remote_batch(_decode(_batch, body, "a batch"))
 
 
-def decode_batches(body: bytes) -> tuple[WireBatches, list[RemoteBatch]]:
-    """A page, and its batches.
-
-    A batch that cannot be understood is an error if its metadata may be ours, and left out if it surely is not: what
-    others do in the account must not keep our own batches from being found.
-    """
-    page = _decode(_batches, body, "a page of batches")
-    found: list[RemoteBatch] = []
-    for wire in page.data:
-        try:
-            found.append(_remote_batch(wire))
-        except BadAnswer:
-            if any(key in _metadata(wire) for key in _TAG_KEYS):
-                raise
-    return page, found
-
-
-def _decode(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, what: str, most: int = 0) -> T:
+    if isinstance(body, bytes) and body.count(b",") > COMMAS + 10 * most:
+        raise BadAnswer(f"the provider's answer is too much for {what}")
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadAnswer(f"the provider's answer cannot be read as {what}") from None
+
+
+def _bounded(entry: msgspec.Raw) -> msgspec.Raw:
+    if memoryview(entry).nbytes > ENTRY_BYTES:
+        raise BadAnswer(f"the provider lists an object of more than {ENTRY_BYTES} bytes")
+    return entry
+
+
+def _value(raw: msgspec.Raw, most: int = VALUE_BYTES) -> Any:
+    """What a value without a certain form is, or None where it is long or cannot be held."""
+    if memoryview(raw).nbytes > most:
+        return None
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _remote_file(wire: WireFile, state: FileState) -> RemoteFile:
@@ -163,10 +200,11 @@ def _remote_file(wire: WireFile, state: FileState) -> RemoteFile:
 
 
 def _file_error(wire: WireFile) -> str:
-    if isinstance(wire.error, dict):
-        code = safe_code(wire.error.get("code"))
-        return ": ".join(filter(None, [code, safe_message(code, wire.error.get("message"))]))
-    return safe_details(wire.status_details)
+    error = _value(wire.error)
+    if isinstance(error, dict):
+        code = safe_code(error.get("code"))
+        return ": ".join(filter(None, [code, safe_message(code, error.get("message"))]))
+    return safe_details(_value(wire.status_details))
 
 
 def _remote_batch(wire: WireBatch) -> RemoteBatch:
@@ -191,15 +229,20 @@ def _remote_batch(wire: WireBatch) -> RemoteBatch:
 
 
 def _metadata(wire: WireBatch) -> Mapping[str, Any]:
-    return wire.metadata if isinstance(wire.metadata, dict) else {}
+    if memoryview(wire.metadata).nbytes > METADATA_BYTES:
+        raise BadAnswer("the provider gives a batch more metadata than it can have")
+    found = _value(wire.metadata, METADATA_BYTES)
+    return found if isinstance(found, dict) else {}
 
 
-def _errors(errors: WireErrors | str | None) -> tuple[BatchError, ...]:
+def _errors(raw: msgspec.Raw) -> tuple[BatchError, ...]:
     """At most 20 errors, with words only where they are harmless."""
-    if not isinstance(errors, WireErrors):
+    try:
+        errors = _errors_of.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
         return ()
     found: list[BatchError] = []
-    for entry in (errors.data or [])[:20]:
+    for entry in map(_value, (errors.data or [])[:20]):
         if isinstance(entry, dict):
             code, line = safe_code(entry.get("code")), entry.get("line")
             valid = isinstance(line, int) and not isinstance(line, bool) and line >= 0

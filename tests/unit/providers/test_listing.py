@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import httpx2
 import pytest
 
-from llmbatch.domain.errors import BadAnswer, Unavailable
+from llmbatch.domain.errors import BadAnswer, NoAnswer, Unavailable
 from llmbatch.providers.files_and_batches import FilesAndBatches
 from support.providers import a_deployment, a_provider
 
@@ -69,6 +70,67 @@ async def test_more_without_a_cursor_is_an_error():
     """An empty page that promises more cannot be followed."""
     with pytest.raises(BadAnswer, match="not where"):
         await listed(a_provider(httpx2.Response(200, json={"data": [], "has_more": True})).batches)
+
+
+@pytest.mark.parametrize("cursor", ["../files", "a b", "x" * 257])
+async def test_a_cursor_that_is_no_id_is_an_error(cursor: str):
+    """A cursor is sent back in the next call, so it must be what an id can be."""
+    page = {"data": [], "has_more": True, "last_id": cursor}
+
+    with pytest.raises(BadAnswer, match="an id that cannot be one"):
+        await listed(a_provider(httpx2.Response(200, json=page)).batches)
+
+
+async def test_a_page_of_very_many_objects_is_an_error():
+    """No page is longer than any that is asked for."""
+    page = {"data": [{}] * 1001, "has_more": False}
+
+    with pytest.raises(BadAnswer, match="more than 1000"):
+        await listed(a_provider(httpx2.Response(200, json=page)).batches)
+
+
+async def test_pages_without_end_are_an_error():
+    """A provider that always promises more is given up."""
+    made = a_provider(handler=paged(10_000, 1))
+
+    with pytest.raises(BadAnswer, match="more than 1000 pages"):
+        await listed(made.batches, page_size=1)
+    assert len(made.requests) == 1000
+
+
+async def test_a_listing_that_takes_very_long_is_given_up():
+    """Slow pages do not hold up those who wait for the listing for ever."""
+    answer = paged(100, 1)
+
+    def slowly(request: httpx2.Request) -> httpx2.Response:
+        made.clock.passed += 100
+        return answer(request)
+
+    made = a_provider(handler=slowly)
+
+    with pytest.raises(NoAnswer, match="900 s"):
+        await listed(made.batches, page_size=1)
+    assert len(made.requests) == 10
+
+
+async def test_others_get_their_turn_while_a_page_is_read():
+    """A long page does not hold the event loop from its beginning to its end."""
+    files = [{"id": f"file-{n}", "filename": "a.jsonl", "status": "processed"} for n in range(1000)]
+    made = a_provider(httpx2.Response(200, json={"data": files, "has_more": False}))
+    turns, seen = 0, list[int]()
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(count())
+    async for _ in made.batches.list_files():
+        seen.append(turns)
+    other.cancel()
+
+    assert seen[-1] - seen[0] == 9
 
 
 async def test_a_page_that_fails_fails_the_listing():

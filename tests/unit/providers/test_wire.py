@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
@@ -11,6 +14,11 @@ from llmbatch.domain.errors import BadAnswer
 from llmbatch.domain.remote import BatchError, BatchState, Counts, FileState
 from llmbatch.providers import azure, openai, wire
 from support.providers import a_batch
+
+
+def entry_of(value: dict[str, Any]) -> msgspec.Raw:
+    """An object as it comes in a page."""
+    return msgspec.Raw(orjson.dumps(value))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +93,7 @@ def test_what_is_no_batch_is_a_bad_answer(body: bytes):
 
 
 @pytest.mark.parametrize("field", ["id", "input_file_id", "output_file_id", "error_file_id"])
-@pytest.mark.parametrize("forged", ["../batches/batch_1", "..", "a b", "file-1?x=1", "x" * 513])
+@pytest.mark.parametrize("forged", ["../batches/batch_1", "..", "a b", "file-1?x=1", "x" * 257])
 def test_an_id_that_leads_elsewhere_is_a_bad_answer(field: str, forged: str):
     """Ids become paths of later calls, so that a provider's are not believed either."""
     with pytest.raises(BadAnswer, match="an id that cannot be one"):
@@ -119,13 +127,54 @@ def test_a_failed_batch_tells_its_errors_without_the_input():
 def test_others_odd_batches_do_not_hide_ours():
     """A batch that cannot be read is left out of a list if its metadata is surely not ours, else it is an error."""
     odd = a_batch(id="batch_2", status="paused")
-    page = {"data": [a_batch(), odd], "has_more": False}
 
-    assert [batch.id for batch in wire.decode_batches(orjson.dumps(page))[1]] == ["batch_1"]
+    assert wire.listed_batch(entry_of(a_batch())) == wire.decode_batch(orjson.dumps(a_batch()))
+    assert wire.listed_batch(entry_of(odd)) is None
 
     odd["metadata"] = {"llmbatch-uid": "u-1"}
     with pytest.raises(BadAnswer, match="paused"):
-        wire.decode_batches(orjson.dumps(page))
+        wire.listed_batch(entry_of(odd))
+
+
+def test_our_tag_is_found_in_a_batch_that_cannot_be_read_at_all():
+    """What may be ours is never left out of a listing, however the rest of it looks."""
+    broken = {"id": 7, "metadata": {"llmbatch-job": "a/b"}}
+
+    with pytest.raises(BadAnswer):
+        wire.listed_batch(entry_of(broken))
+    assert wire.listed_batch(entry_of({"id": 7})) is None
+
+
+def test_the_longest_metadata_that_is_allowed_is_read():
+    """Sixteen values of 512 characters come whole, even written as escapes; more than can be is no answer."""
+    longest = {f"key-{n}": "\N{SLEEPING SYMBOL}" * 512 for n in range(16)}
+    escaped = json.dumps(a_batch(metadata=longest)).encode()
+
+    assert dict(wire.decode_batch(escaped).metadata) == longest
+    with pytest.raises(BadAnswer, match="more metadata"):
+        wire.decode_batch(orjson.dumps(a_batch(metadata={"a": "x" * 200_000})))
+
+
+@pytest.mark.parametrize("body", [b"[%s1]" % (b"1," * 300_000), b'{"id":"batch_1","x":[%s1]}' % (b"{}," * 300_000)])
+def test_an_answer_of_very_many_values_is_not_decoded(body: bytes):
+    """Decoding it would hold up everyone else."""
+    with pytest.raises(BadAnswer, match="too much"):
+        wire.decode_batch(body)
+
+
+def test_long_errors_are_left_out():
+    """What a provider says of an error has no certain form, so that only so much of it is decoded."""
+    data = [{"code": "empty_file", "line": 1}, {"code": "empty_file", "line": 2, "more": "x" * 20_000}]
+
+    assert wire.decode_batch(orjson.dumps(a_batch(errors={"data": data}))).errors == (BatchError("empty_file", "", 1),)
+    file = {"id": "file-1", "status": "error", "error": {"code": "invalidFile", "more": "x" * 20_000}}
+    assert wire.decode_file(orjson.dumps(file), azure.FILE_STATES).error == "the provider could not process the file"
+
+
+def test_an_object_in_a_page_is_bounded():
+    """One object of a page cannot be as large as a page."""
+    with pytest.raises(BadAnswer, match="bytes"):
+        wire.listed_file(entry_of({"id": "file-1", "filename": "x" * 2_000_000}), openai.FILE_STATES)
 
 
 @pytest.mark.parametrize(
