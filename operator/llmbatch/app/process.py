@@ -74,7 +74,7 @@ class Operator:
         self.settings = settings
         self.clock = SystemClock()
         self.metrics = Metrics()
-        self.index = Index()
+        self.index = Index(shared_namespaces=settings.shared_deployment_namespace)
         self.queue = WorkQueue(self.clock, observe_wait=self.metrics.waited)
         self._stopping = asyncio.Event()
 
@@ -260,7 +260,7 @@ class Operator:
             submission,
             Collection(accounts, index, clock, sink_of=sink_of),
             abandonment,
-            JobTelling(events, self.metrics),
+            JobTelling(events, self.metrics, serves=index.serves),
             clock,
             settling=SETTLING,
             retry_scale=settings.retry_scale,

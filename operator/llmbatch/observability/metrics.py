@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import partial
+from http import HTTPStatus
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 WAITS = (0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300)
 RUNS = (0.005, 0.025, 0.1, 0.25, 1, 2.5, 10, 60, 600)
 CALLS = (0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 600)
+KNOWN_STATUSES = frozenset(HTTPStatus)
 LAGS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
@@ -101,7 +103,7 @@ class Metrics:
 
     def provider_request(self, provider: str, operation: str, code: str, seconds: float) -> None:
         """A provider was called; ``code`` is the HTTP status, or ``error`` where there was no answer."""
-        self.provider_requests.labels(provider, operation, code).inc()
+        self.provider_requests.labels(provider, operation, _known(code)).inc()
         self.provider_seconds.labels(provider, operation).observe(seconds)
 
     def uploaded_bytes(self, provider: str, count: int) -> None:
@@ -129,3 +131,10 @@ class Metrics:
     def abandoned(self) -> None:
         """A clean-up was given up."""
         self.cleanups_abandoned.inc()
+
+
+def _known(code: str) -> str:
+    """An HTTP status by its number where it is a registered one, else by its class: a server can make up hundreds."""
+    if code.isdecimal() and int(code) not in KNOWN_STATUSES:
+        return f"{code[0]}xx"
+    return code

@@ -19,6 +19,7 @@ from llmbatch.api.reasons import ConditionType
 from llmbatch.domain.conditions import condition
 from llmbatch.domain.jobrecord import recorded, shards
 from llmbatch.engine.queue import Key
+from llmbatch.reconcile.askers import Askers
 
 WOKEN_BY_HEADROOM = 4
 """Waiting jobs that are woken when a batch ends: one takes its place, the others only if there is room for more."""
@@ -93,9 +94,12 @@ class FileView:
 
 
 class Index:
-    """All resources of the three kinds that exist, with the newest version seen of each."""
+    """All resources of the three kinds that exist, with the newest version seen of each.
 
-    def __init__(self) -> None:
+    ``shared_namespaces`` are those whose deployments other namespaces may use.
+    """
+
+    def __init__(self, *, shared_namespaces: Collection[str] = ()) -> None:
         self.deployments: dict[Key, ModelDeployment] = {}
         self.files: dict[Key, FileView] = {}
         self.jobs: dict[Key, JobView] = {}
@@ -106,8 +110,8 @@ class Index:
         self._jobs_of_file: defaultdict[Key, dict[Key, None]] = defaultdict(dict)
         self._jobs_on_route: defaultdict[str, dict[Key, None]] = defaultdict(dict)
         self._files_on_route: defaultdict[str, dict[Key, None]] = defaultdict(dict)
-        self._files_of_model: defaultdict[str, dict[Key, None]] = defaultdict(dict)
-        self._waiting: defaultdict[str, dict[Key, None]] = defaultdict(dict)
+        self._files_by_model = Askers(shared_namespaces)
+        self._waiting = Askers(shared_namespaces)
         self._tokens_on_route: Counter[str] = Counter()
         self._reserved: dict[Key, tuple[str, int]] = {}
         self.suspects: dict[tuple[Key, str], str] = {}
@@ -180,11 +184,11 @@ class Index:
         return woken
 
     def _concerned_by_deployment(self, deployment: ModelDeployment) -> set[Key]:
-        model = deployment.spec.model_name
+        model, home = deployment.spec.model_name, deployment.metadata.namespace
         return {
-            *self._files_of_model.get(model, ()),
+            *self._files_by_model.reached(model, home),
             *self._files_on_route.get(route_of(deployment), ()),
-            *self._waiting.get(model, ()),
+            *self._waiting.reached(model, home),
         }
 
     def _put_file(self, key: Key, file: BatchFile) -> set[Key]:
@@ -194,8 +198,7 @@ class Index:
         if before is not None:
             self._unlink_file(key, before)
         self.files[key] = after
-        for model in after.models:
-            self._files_of_model[model][key] = None
+        self._files_by_model.add(key, after.models)
         for route in after.routes():
             self._files_on_route[route][key] = None
         woken = {job for job in self._jobs_of_file.get(key, ()) if not self.jobs[job].finished}
@@ -205,8 +208,7 @@ class Index:
         return woken
 
     def _unlink_file(self, key: Key, file: FileView) -> None:
-        for model in file.models:
-            _drop(self._files_of_model, model, key)
+        self._files_by_model.drop(key, file.models)
         for route in file.routes():
             _drop(self._files_on_route, route, key)
         for suspect in [suspect for suspect in self.suspects if suspect[0] == key]:
@@ -233,7 +235,7 @@ class Index:
             self._jobs_on_route[after.route or ""][key] = None
             self._tokens_on_route[after.route or ""] += after.tokens
         elif not after.finished and not after.suspended:
-            self._waiting[after.model or ""][key] = None
+            self._waiting.add(key, [after.model or ""])
         if before is None or (before.finished, before.deleting, before.route) == (
             after.finished,
             after.deleting,
@@ -268,7 +270,7 @@ class Index:
         if self._live.get(job.uid) == key:
             del self._live[job.uid]
         _drop(self._jobs_of_file, job.file, key)
-        _drop(self._waiting, job.model or "", key)
+        self._waiting.drop(key, [job.model or ""])
         if job.holds_room:
             _drop(self._jobs_on_route, job.route or "", key)
             self._tokens_on_route[job.route or ""] -= job.tokens
@@ -276,8 +278,9 @@ class Index:
     def _concerned_by_end(self, key: Key, job: JobView) -> set[Key]:
         woken: set[Key] = set()
         if job.route is not None:
-            woken.add(deployment_key(job.route))
-            waiting = iter(self._waiting.get(job.model or "", ()))
+            deployment = deployment_key(job.route)
+            woken.add(deployment)
+            waiting = self._waiting.reached(job.model or "", deployment.namespace)
             woken |= {other for other, _ in zip(waiting, range(WOKEN_BY_HEADROOM), strict=False) if other != key}
         file = self.files.get(job.file)
         if file is not None and (file.deleting or self._is_going(job.route)):
@@ -320,6 +323,10 @@ class Index:
         found = [deployment for deployment in self.deployments.values() if deployment.spec.model_name in models]
         return sorted(found, key=route_of)
 
+    def serves(self, model: str) -> bool:
+        """Whether any deployment is there for a model."""
+        return any(deployment.spec.model_name == model for deployment in self.deployments.values())
+
     def running_on(self, route: str) -> list[tuple[Key, JobView]]:
         """Unfinished jobs that are routed to a deployment."""
         return [(key, self.jobs[key]) for key in self._jobs_on_route.get(route, ())]
@@ -338,7 +345,7 @@ class Index:
         route = route_of(deployment)
         return bool(
             self._jobs_on_route.get(route)
-            or self._waiting.get(deployment.spec.model_name)
+            or self._waiting.reached(deployment.spec.model_name, deployment.metadata.namespace)
             or any(self.unfinished_jobs_of(file) for file in self._files_on_route.get(route, ()))
         )
 

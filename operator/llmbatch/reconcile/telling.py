@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Protocol
 
@@ -14,6 +14,8 @@ from llmbatch.domain.steps import Close, Finish
 from llmbatch.kube.events import Events
 
 logger = logging.getLogger("llmbatch.jobs")
+
+OTHER = "other"
 
 
 class JobMetrics(Protocol):
@@ -29,11 +31,15 @@ class JobMetrics(Protocol):
 
 
 class JobTelling:
-    """Tells of jobs; neither prompts nor completions are anywhere in it."""
+    """Tells of jobs; neither prompts nor completions are anywhere in it.
 
-    def __init__(self, events: Events, metrics: JobMetrics) -> None:
+    ``serves`` says whether any deployment is there for a model.
+    """
+
+    def __init__(self, events: Events, metrics: JobMetrics, *, serves: Callable[[str], bool]) -> None:
         self._events = events
         self._metrics = metrics
+        self._serves = serves
 
     async def submitted(self, job: BatchJob, shard: int) -> None:
         """A batch was created or adopted."""
@@ -47,7 +53,8 @@ class JobTelling:
         status = job.status
         usage = status.usage.wire() if status.usage else {}
         amount = status.cost.amount if status.cost else None
-        model = status.model_name or ""
+        # Anybody can make up names of models in a file; metrics tell only of those that a deployment serves.
+        model = status.model_name if status.model_name and self._serves(status.model_name) else OTHER
         self._metrics.finished(model, step.reason.value)
         if status.usage:
             self._metrics.collected(model, _route(job, 0), _by_type(status.usage), Decimal(amount) if amount else None)

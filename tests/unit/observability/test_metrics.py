@@ -57,6 +57,19 @@ def test_the_names_that_dashboards_rely_on_are_there():
     assert seen["process_resident_memory_bytes"] > 0
 
 
+def test_a_status_that_nobody_has_registered_is_counted_by_its_class():
+    """Otherwise an endpoint of a tenant's could make up hundreds of values for a label."""
+    metrics = Metrics()
+    for code in ("429", "499", "488", "299", "NoAnswer"):
+        metrics.provider_request("OpenAI", "get_file", code, 0.1)
+
+    found = {name: value for name, value in exposed(metrics).items() if "requests_total{code" in name}
+
+    assert {name.split('"')[1]: value for name, value in found.items()} == {
+        "429": 1, "4xx": 2, "2xx": 1, "NoAnswer": 1,
+    }  # fmt: skip
+
+
 def test_a_phase_that_nobody_is_in_any_more_is_zero():
     """The gauge follows the index down as well as up."""
     metrics = Metrics()
