@@ -163,6 +163,21 @@ async def test_status_is_replaced_whole_whatever_the_version(kube: Kube, cluster
     assert written.metadata.generation == 1
 
 
+async def test_a_status_of_an_older_version_is_refused_where_the_version_matters(
+    kube: Kube, cluster: Cluster, namespace: str
+):
+    """What says where a batch is may be written only by who has read the newest version; it is a Conflict."""
+    cluster.create(a_job(), namespace)
+    old = await read_job(kube, namespace)
+    newer = await kube.patch_metadata(old, annotations={"x": "1"})
+
+    with pytest.raises(Conflict):
+        await kube.patch_status(old, {"phase": "InProgress"}, at_version=True)
+
+    written = await kube.patch_status(newer, {"phase": "Submitting"}, at_version=True)
+    assert written.status.phase == "Submitting"
+
+
 async def test_another_object_of_the_same_name_is_never_written(kube: Kube, cluster: Cluster, namespace: str):
     """What was read and then made anew is Gone for status, not patched in its metadata, and not deleted."""
     cluster.create(a_job(), namespace)

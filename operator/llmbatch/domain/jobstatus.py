@@ -9,13 +9,13 @@ from typing import Any
 from llmbatch.api.base import NamespacedReference
 from llmbatch.api.batchjob import Attempt, BatchJob, BatchJobStatus, CollectedOutput, Phase, RequestCounts
 from llmbatch.api.reasons import ConditionType, Reason
-from llmbatch.domain.conditions import ConditionSet
+from llmbatch.domain.conditions import ConditionSet, condition
 from llmbatch.domain.job import PHASES
 from llmbatch.domain.jobrecord import shards, trace
 from llmbatch.domain.remote import Counts, RemoteBatch, Tag
 from llmbatch.domain.results import Totals
 from llmbatch.domain.steps import AwaitQuota, Close, Finish, Wait
-from llmbatch.domain.trace import Pending
+from llmbatch.domain.trace import Pending, following
 
 KEPT_ATTEMPTS = 10
 RUNNING = frozenset({Phase.VALIDATING, Phase.IN_PROGRESS, Phase.FINALIZING})
@@ -74,6 +74,13 @@ def resubmitted(job: BatchJob, index: int, route: str, batch: RemoteBatch, now: 
     return submitted(job, index, route, batch, now, attempt=attempt)
 
 
+def expecting(job: BatchJob, model: str, requests: int) -> BatchJob:
+    """The job with the model it runs on and how many requests its file has: so many results are expected."""
+    if job.status.request_counts is None and requests:
+        job = with_status(job, request_counts=RequestCounts(total=requests), progress=f"0/{requests}")
+    return with_status(job, model_name=model)
+
+
 def in_doubt(job: BatchJob, index: int, pending: Pending) -> BatchJob:
     """The job while nobody knows whether its batch was made; annotations alone could be dropped."""
     return with_shard(
@@ -86,11 +93,18 @@ def in_doubt(job: BatchJob, index: int, pending: Pending) -> BatchJob:
     )
 
 
+def in_submission(status: BatchJobStatus, index: int) -> bool:
+    """Whether a status says that a shard's batch may have been made."""
+    return any(shard.index == index and shard.phase is Phase.SUBMITTING for shard in status.shards)
+
+
 def withdrawn(job: BatchJob, index: int) -> BatchJob:
-    """The job after a create turned out to have had no effect."""
-    if shards(job)[index].phase is not Phase.SUBMITTING:
+    """The job after a create turned out to have had no effect. What comes next is another attempt."""
+    shard = shards(job)[index]
+    if shard.phase is not Phase.SUBMITTING:
         return job
-    return with_shard(job, index, deployment=None, input_file_id=None, phase=Phase.PENDING)
+    attempt = following(shard.attempt)
+    return with_shard(job, index, deployment=None, input_file_id=None, attempt=attempt, phase=Phase.PENDING)
 
 
 def progressed(job: BatchJob, batches: Sequence[RemoteBatch | None], now: datetime) -> BatchJob:
@@ -111,6 +125,9 @@ def progressed(job: BatchJob, batches: Sequence[RemoteBatch | None], now: dateti
                 request_counts=_counts([batch.counts]),
             )
     counts = _counts([batch.counts for batch in seen])
+    # A provider that has not read its input yet counts nothing; the file's own number stays.
+    known = job.status.request_counts.total if job.status.request_counts else 0
+    counts = counts.model_copy(update={"total": max(known, counts.total)})
     done = counts.completed + counts.failed
     return with_status(job, request_counts=counts, progress=f"{done}/{counts.total}", last_poll_time=now)
 
@@ -147,6 +164,7 @@ def closed(job: BatchJob, step: Close, now: datetime) -> BatchJob:
     if shard.deployment:
         route = f"{shard.deployment.namespace}/{shard.deployment.name}"
     job = record_attempt(job, step.shard, route, step.result, step.message, now)
+    job = with_status(job, request_counts=None, progress=None)
     return with_shard(
         job,
         step.shard,
@@ -155,7 +173,7 @@ def closed(job: BatchJob, step: Close, now: datetime) -> BatchJob:
         input_file_id=None,
         output_file_id=None,
         error_file_id=None,
-        attempt=shard.attempt + 1,
+        attempt=following(shard.attempt),
         failures=shard.failures + (1 if step.counted else 0),
         phase=Phase.PENDING,
         request_counts=None,
@@ -191,12 +209,12 @@ def awaiting_quota(job: BatchJob, step: AwaitQuota, now: datetime) -> BatchJob:
 
 def waiting(job: BatchJob, step: Wait, now: datetime) -> BatchJob:
     """The job while it goes on."""
-    job = _suspension(job, step.phase is Phase.SUSPENDED, now)
+    job = _in_phase(_suspension(job, step.phase is Phase.SUSPENDED, now), step.phase, now)
     first = trace(job, 0)
     batch = shards(job)[0].batch_id
     unfinished = f"the job is {step.phase.value}"
     conditions = ConditionSet(job.status.conditions, generation=job.metadata.generation, now=now)
-    if first.deployment:
+    if first.deployment and (first.pending or first.batch_id):
         conditions.set(ConditionType.ROUTED, True, Reason.ROUTED, f"runs on ModelDeployment {first.deployment}")
     else:
         conditions.set(ConditionType.ROUTED, False, step.reason, step.message)
@@ -207,14 +225,30 @@ def waiting(job: BatchJob, step: Wait, now: datetime) -> BatchJob:
     conditions.set(ConditionType.FINISHED, False, step.reason, unfinished)
     _suspended_condition(job, conditions, submitted=bool(first.pending or first.batch_id))
     conditions.set(ConditionType.RECONCILING, True, step.reason, step.message)
+    return with_status(job, conditions=conditions.list(), observed_generation=job.metadata.generation)
+
+
+def deletion_waits(job: BatchJob, message: str, now: datetime) -> BatchJob:
+    """The job while its deletion waits; said once, for the clean-up is tried every few seconds."""
+    told = condition(job.status.conditions, ConditionType.RECONCILING)
+    if told is not None and told.reason == Reason.DELETION_WAITS.value:
+        return job
+    conditions = ConditionSet(job.status.conditions, generation=job.metadata.generation, now=now)
+    conditions.set(ConditionType.RECONCILING, True, Reason.DELETION_WAITS, message)
+    others = [found for found in job.status.conditions if found.type != ConditionType.RECONCILING]
     return with_status(
-        job, phase=step.phase, conditions=conditions.list(), observed_generation=job.metadata.generation
+        job, conditions=[*others, *conditions.list()], observed_generation=job.metadata.generation
     )  # fmt: skip
+
+
+def _in_phase(job: BatchJob, phase: Phase, now: datetime) -> BatchJob:
+    since = job.status.phase_time if job.status.phase is phase else None
+    return with_status(job, phase=phase, phase_time=since or now.replace(microsecond=0))
 
 
 def finished(job: BatchJob, step: Finish, now: datetime) -> BatchJob:
     """The job when it has ended."""
-    job = _suspension(job, False, now)
+    job = _in_phase(_suspension(job, False, now), step.phase, now)
     shard = shards(job)[0]
     succeeded = step.phase is Phase.SUCCEEDED
     conditions = ConditionSet(job.status.conditions, generation=job.metadata.generation, now=now)
@@ -234,7 +268,6 @@ def finished(job: BatchJob, step: Finish, now: datetime) -> BatchJob:
         job = with_shard(job, 0, phase=step.phase, retry_time=None, waits=None)
     return with_status(
         job,
-        phase=step.phase,
         conditions=conditions.list(),
         observed_generation=job.metadata.generation,
         completion_time=job.status.completion_time or now,
@@ -294,4 +327,17 @@ def _essence(status: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-_PROGRESS_FIELDS = frozenset({"phase", "requestCounts", "progress", "lastPollTime", "outputFileID", "errorFileID"})
+def records_anew(before: BatchJobStatus, after: BatchJobStatus) -> bool:
+    """Whether a status says anything else of where batches are or may be, which only the newest reader may say."""
+    return _record(before) != _record(after)
+
+
+def _record(status: BatchJobStatus) -> list[tuple[object, ...]]:
+    return [
+        (shard.deployment, shard.batch_id, shard.attempt, shard.phase is Phase.SUBMITTING) for shard in status.shards
+    ]
+
+
+_PROGRESS_FIELDS = frozenset(
+    {"phase", "phaseTime", "requestCounts", "progress", "lastPollTime", "outputFileID", "errorFileID"}
+)

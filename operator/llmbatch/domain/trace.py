@@ -12,7 +12,7 @@ from llmbatch.api import names
 from llmbatch.api.base import rfc3339
 
 _LONGEST = 1024
-_MOST_ATTEMPTS = 1_000_000
+MOST_ATTEMPTS = 1_000_000
 _ROUTE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
@@ -82,6 +82,11 @@ class Trace:
         return replace(self, pending=None, batch_id=batch_id)
 
 
+def following(attempt: int) -> int:
+    """The number of the next attempt; a number that somebody forged must not grow out of what can be read back."""
+    return min(attempt + 1, MOST_ATTEMPTS)
+
+
 def _is_route(text: str) -> bool:
     # As NamespacedReference has it: status must be able to hold the route.
     return isinstance(text, str) and len(text) <= 317 and _ROUTE.fullmatch(text) is not None
@@ -95,7 +100,12 @@ def _read_pending(text: str, route: str | None, created: datetime) -> Pending:
         attempt, deployment = fields["attempt"], fields["deployment"]
         time = datetime.fromisoformat(fields["time"])
         file_id = fields.get("inputFileID")
-        if type(attempt) is not int or not 1 <= attempt <= _MOST_ATTEMPTS or not _is_route(deployment) or time.tzinfo is None:
+        if (
+            type(attempt) is not int
+            or not 1 <= attempt <= MOST_ATTEMPTS
+            or not _is_route(deployment)
+            or time.tzinfo is None
+        ):
             raise ValueError
         return Pending(attempt, deployment, time.astimezone(UTC), file_id if isinstance(file_id, str) else None)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from llmbatch.api.base import Resource
 from llmbatch.api.names import API_VERSION
 from llmbatch.domain.owner import Owner
-from llmbatch.kube.errors import Expired, Gone, InvalidObject
+from llmbatch.kube.errors import Conflict, Expired, Gone, InvalidObject
 from llmbatch.kube.outputs import OutputKind, check_output, write_output
 from llmbatch.kube.transport import JSON_PATCH, MERGE_PATCH, Api, Target
 
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Resource)
 PAGE = 500
+UNPROCESSABLE = 422
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -101,19 +102,26 @@ class Kube:
         answer = await self._write("patch", target, {"metadata": changes}, content_type=MERGE_PATCH)
         return parse(type(resource), answer)
 
-    async def patch_status(self, resource: R, status: Mapping[str, Any]) -> R:
-        """Replace the whole status, if this is still the same object; its version does not matter.
+    async def patch_status(self, resource: R, status: Mapping[str, Any], *, at_version: bool = False) -> R:
+        """Replace the whole status, if this is still the same object; its version matters with ``at_version`` only.
 
-        Raises Gone where another object has taken the name. A merge patch would ignore the uid on /status, so this
-        is a JSON patch with a test.
+        Raises Gone where another object has taken the name, or Conflict where the version matters and is another. A
+        merge patch would ignore the uid on /status, so this is a JSON patch with tests.
         """
         meta = resource.metadata
-        patch = [
-            {"op": "test", "path": "/metadata/uid", "value": meta.uid},
-            {"op": "add", "path": "/status", "value": status},
-        ]
+        patch: list[dict[str, Any]] = [{"op": "test", "path": "/metadata/uid", "value": meta.uid}]
+        if at_version:
+            patch.append({"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version})
+        patch.append({"op": "add", "path": "/status", "value": status})
         target = target_of(type(resource), meta.namespace, meta.name, "status")
-        return parse(type(resource), await self._write("patch", target, patch, content_type=JSON_PATCH))
+        try:
+            answer = await self._write("patch", target, patch, content_type=JSON_PATCH)
+        except Gone as error:
+            # The answer does not say which test failed; whoever reads the object again sees.
+            if at_version and error.status == UNPROCESSABLE:
+                raise Conflict(error.message, status=error.status) from None
+            raise
+        return parse(type(resource), answer)
 
     async def delete(self, resource: Resource, *, background: bool = True) -> None:
         """Ask for the deletion of this very object; one that is gone already is well."""

@@ -112,6 +112,8 @@ class JobReconciler:
     async def reconcile(self, key: Key) -> Requeue | None:
         """One look at a job."""
         job = await self._kube.get(BatchJob, key.namespace, key.name)
+        if job is None or job.metadata.deletion_timestamp is not None:
+            await self._collection.abandon(key)
         if job is None:
             return None
         self._index.put(job)
@@ -142,8 +144,6 @@ class JobReconciler:
         if run.unsettled:
             return Requeue(self._settling.total_seconds())
         until = step.until if isinstance(step, (Wait, Idle)) else None
-        if isinstance(step, Wait) and step.phase is Phase.COLLECTING:
-            raise Unfinished(step.message)
         if isinstance(step, Finish) and run.job.spec.ttl_seconds_after_finished is not None:
             return Requeue(float(run.job.spec.ttl_seconds_after_finished))
         if until is None:
@@ -177,7 +177,9 @@ class JobReconciler:
             case LookFor():
                 return await self._submission.look_for(run, step)
             case Withdraw():
-                return await self._submission.withdraw(run, step)
+                await self._submission.withdraw(run, step)
+                # What it was observed with may be old, and nothing was asked of batches of earlier jobs.
+                return await self._observation.observe_input(run)
             case Repair():
                 return await self._submission.repair(run, step)
             case Collect():
@@ -273,7 +275,7 @@ class JobReconciler:
         return True
 
     async def _finish(self, run: JobRun, step: Finish, now: datetime) -> bool:
-        self._progress(run, now, final=True)
+        self._progress(run, now)
         run.job = jobstatus.finished(run.job, step, now)
         await self._write(run)
         await self._tell_submitted(run)
@@ -281,8 +283,8 @@ class JobReconciler:
         await self._collection.tidy(run)
         return True
 
-    def _progress(self, run: JobRun, now: datetime, *, final: bool = False) -> None:
-        if run.observed.totals is None or not final:
+    def _progress(self, run: JobRun, now: datetime) -> None:
+        if run.observed.totals is None:
             batches = [seen.batch if seen.ours else None for seen in run.observed.shards]
             self._catch_up(run, now)
             if any(trace(run.job, shard.index).batch_id for shard in shards(run.job)):
@@ -304,7 +306,8 @@ class JobReconciler:
     async def _write(self, run: JobRun) -> None:
         interval = self._accounts.progress_interval
         if jobstatus.worth_writing(run.written, run.job.status, now=self._clock.now(), progress_interval=interval):
-            run.job = await self._writer.status(run.job, run.job.status.wire())
+            at_version = jobstatus.records_anew(run.written, run.job.status)
+            run.job = await self._writer.status(run.job, run.job.status.wire(), at_version=at_version)
             run.written = run.job.status
 
     async def _delete_outputs(self, run: JobRun) -> None:
@@ -328,10 +331,6 @@ class JobReconciler:
         left = [finalizer for finalizer in meta.finalizers if finalizer != names.FINALIZER]
         await self._writer.metadata(run.job, finalizers=left)
         return True
-
-
-class Unfinished(LLMBatchError):
-    """Results could not be brought home just now; the queue tries again with backoff."""
 
 
 _LAG = "the provider does not know the batch yet"

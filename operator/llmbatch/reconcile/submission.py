@@ -33,7 +33,7 @@ from llmbatch.domain.jobrecord import shards, trace
 from llmbatch.domain.remote import RemoteBatch, Tag
 from llmbatch.domain.routing import Candidate, WeightedChoice
 from llmbatch.domain.steps import Adopt, Begin, Create, Finish, LookFor, Lookup, Problem, Repair, Withdraw
-from llmbatch.domain.trace import Pending, Trace
+from llmbatch.domain.trace import Pending, Trace, following
 from llmbatch.domain.translate import url_of
 from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import Key
@@ -49,7 +49,6 @@ logger = logging.getLogger(__name__)
 FRESH_COPY = timedelta(seconds=30)
 """A copy that was uploaded this recently need not be asked about before it is used."""
 RECORD_TRIES = 20
-UNAUTHORIZED_RETRY = timedelta(seconds=30)
 
 
 class Superseded(Exception):
@@ -139,6 +138,9 @@ class Submission:
         self._settle(run.job, step.shard, pending)
         if pending is not None:
             run.job = jobstatus.withdrawn(run.job, step.shard)
+            if jobstatus.in_submission(run.written, step.shard):
+                # Status is believed before annotations: left there, the doubt would be put back over the next record.
+                await self._write(run)
         run.forget(step.shard)
 
     async def repair(self, run: JobRun, step: Repair) -> None:
@@ -266,6 +268,11 @@ class Submission:
             finalizers = [*finalizers, names.FINALIZER]
         run.stored(await self._writer.metadata(run.job, annotations=record.annotations(shard), finalizers=finalizers))
 
+    async def _write(self, run: JobRun) -> None:
+        """The status in the middle of a reconcile; raises Conflict where the job is not as it was read."""
+        run.job = await self._writer.status(run.job, run.job.status.wire(), at_version=True)
+        run.written = run.job.status
+
     async def _copy_is_there(self, run: JobRun, deployment: ModelDeployment, file_id: str) -> bool:
         """Whether the provider still has the input for long enough: some accept a create without it, and fail later."""
         uploaded = run.uploads.get(file_id)
@@ -298,7 +305,7 @@ class Submission:
             run.without_copy(route)
         job = jobstatus.record_attempt(run.job, step.shard, route, error.reason, error.message, now)
         shard = shards(job)[step.shard]
-        changes: dict[str, object] = {"attempt": shard.attempt + 1}
+        changes: dict[str, object] = {"attempt": following(shard.attempt)}
         match error:
             case Refused():
                 run.job = job

@@ -47,9 +47,9 @@ class Writer:
         self._spread(stored)
         return stored
 
-    async def status(self, resource: R, status: Mapping[str, Any]) -> R:
-        """The whole status. Raises Gone."""
-        stored = await self._kube.patch_status(resource, status)
+    async def status(self, resource: R, status: Mapping[str, Any], *, at_version: bool = False) -> R:
+        """The whole status. Raises Gone, and with ``at_version`` Conflict where the resource is not as it was read."""
+        stored = await self._kube.patch_status(resource, status, at_version=at_version)
         self._spread(stored)
         if _facts(stored) != _facts(resource):
             # Somebody changed it meanwhile; since the index has it now, the event will be passed over.
