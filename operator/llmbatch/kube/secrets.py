@@ -9,6 +9,9 @@ from typing import NamedTuple, Protocol
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.errors import CredentialsError
 
+LONGEST = 8192
+"""Characters of a credential: more does not fit the header that servers take."""
+
 
 class Secrets(Protocol):
     """Reads a Secret now."""
@@ -22,89 +25,63 @@ class Monotonic(Protocol):
     def monotonic(self) -> float: ...
 
 
+class Where(NamedTuple):
+    """One key of one Secret."""
+
+    namespace: str
+    name: str
+    key: str
+
+
 class _Kept(NamedTuple):
     read_at: float
-    data: Mapping[str, bytes]
+    value: str
 
 
 class SecretReader:
-    """Reads Secrets by ``get``; each is kept ``max_age`` seconds, and readers at the same time share one get.
+    """Reads keys of Secrets by ``get``; each is kept ``max_age`` seconds, and readers at the same time share one get.
 
-    Messages name the Secret and the key, never a value. A Secret that is missing or of no use is not remembered, so
-    that it is seen as soon as it is mended.
+    Of a Secret nothing is kept but the keys that were asked for. Messages name the Secret and the key, never a value.
+    One that is missing or of no use is not remembered, so that it is seen as soon as it is mended.
     """
 
     def __init__(self, kube: Secrets, clock: Monotonic, *, max_age: float = 30.0) -> None:
         self._kube = kube
         self._clock = clock
         self._max_age = max_age
-        self._kept: dict[tuple[str, str], _Kept] = {}
-        self._reads: dict[tuple[str, str], asyncio.Task[Mapping[str, bytes] | None]] = {}
-        self._last_good: dict[tuple[str, str, str], str] = {}
+        self._kept: dict[Where, _Kept] = {}
+        self._reads: dict[Where, asyncio.Task[str]] = {}
 
     async def key(self, namespace: str, name: str, key: str) -> str:
         """One key's value, without the white space around it.
 
         Raises CredentialsError (SecretNotFound, SecretKeyNotFound, CredentialsInvalid), KubeError.
         """
-        data = await self.mapping(namespace, name)
-        value = usable(data[key]) if key in data else None
-        if value is None:
-            self._kept.pop((namespace, name), None)
-        if key not in data:
-            raise CredentialsError(
-                f"Secret {namespace}/{name} has no key {key}; add it", reason=Reason.SECRET_KEY_NOT_FOUND
-            )
-        if value is None:
-            raise CredentialsError(
-                f"key {key} of Secret {namespace}/{name} must hold one line of visible ASCII characters; correct it",
-                reason=Reason.CREDENTIALS_INVALID,
-            )
-        self._last_good[namespace, name, key] = value
-        return value
-
-    async def mapping(self, namespace: str, name: str) -> Mapping[str, bytes]:
-        """All keys of a Secret. Raises CredentialsError (SecretNotFound), KubeError."""
         self._drop_old()
-        if kept := self._kept.get((namespace, name)):
-            return kept.data
-        data = await self._read(namespace, name)
-        if data is None:
-            raise CredentialsError(f"Secret {namespace}/{name} does not exist; make it", reason=Reason.SECRET_NOT_FOUND)
-        return data
-
-    def last_good(self, namespace: str, name: str, key: str) -> str | None:
-        """The last value that could be used, for cleaning up after the Secret is gone. In memory only."""
-        return self._last_good.get((namespace, name, key))
-
-    def forget(self, namespace: str, name: str) -> None:
-        """Read it again at the next use: a provider has refused the key."""
-        self._kept.pop((namespace, name), None)
-        self._reads.pop((namespace, name), None)  # one under way may have begun before the Secret was rotated
-
-    def drop(self, namespace: str, name: str) -> None:
-        """Nobody needs this Secret any more: forget its last good values too."""
-        self.forget(namespace, name)
-        for known in [known for known in self._last_good if known[:2] == (namespace, name)]:
-            del self._last_good[known]
-
-    async def _read(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
-        where = (namespace, name)
+        where = Where(namespace, name, key)
+        if kept := self._kept.get(where):
+            return kept.value
         read = self._reads.get(where)
         if read is None:
-            read = asyncio.create_task(self._fetch(where), name="read-secret")
+            read = asyncio.create_task(self._read(where), name="read-secret")
             read.add_done_callback(_seen)
             self._reads[where] = read
         # One reader that is cancelled must not take the others' answer with it.
         return await asyncio.shield(read)
 
-    async def _fetch(self, where: tuple[str, str]) -> Mapping[str, bytes] | None:
+    def forget(self, namespace: str, name: str) -> None:
+        """Read it again at the next use: a provider has refused the key."""
+        for table in (self._kept, self._reads):  # a read under way may have begun before the Secret was rotated
+            for where in [where for where in table if where[:2] == (namespace, name)]:
+                del table[where]
+
+    async def _read(self, where: Where) -> str:
         begun = self._clock.monotonic()
         try:
-            data = await self._kube.secret(*where)
-            if data is not None and self._reads.get(where) is asyncio.current_task():
-                self._kept[where] = _Kept(begun, data)
-            return data
+            value = _value(await self._kube.secret(where.namespace, where.name), where)
+            if self._reads.get(where) is asyncio.current_task():
+                self._kept[where] = _Kept(begun, value)
+            return value
         finally:
             if self._reads.get(where) is asyncio.current_task():
                 del self._reads[where]
@@ -115,13 +92,29 @@ class SecretReader:
             del self._kept[where]
 
 
+def _value(data: Mapping[str, bytes] | None, where: Where) -> str:
+    secret = f"Secret {where.namespace}/{where.name}"
+    if data is None:
+        raise CredentialsError(f"{secret} does not exist; make it", reason=Reason.SECRET_NOT_FOUND)
+    if where.key not in data:
+        raise CredentialsError(f"{secret} has no key {where.key}; add it", reason=Reason.SECRET_KEY_NOT_FOUND)
+    value = usable(data[where.key])
+    if value is None:
+        raise CredentialsError(
+            f"key {where.key} of {secret} must hold one line of at most {LONGEST} visible ASCII characters; correct it",
+            reason=Reason.CREDENTIALS_INVALID,
+        )
+    return value
+
+
 def usable(value: bytes) -> str | None:
     """A credential that can go into a header, or None. Whatever is not visible ASCII could split one."""
     text = value.strip()
-    return text.decode("ascii") if text and all(0x21 <= byte <= 0x7E for byte in text) else None
+    visible = 0 < len(text) <= LONGEST and all(0x21 <= byte <= 0x7E for byte in text)
+    return text.decode("ascii") if visible else None
 
 
-def _seen(read: asyncio.Task[Mapping[str, bytes] | None]) -> None:
+def _seen(read: asyncio.Task[str]) -> None:
     """Take the error of a read whose readers were all cancelled."""
     if not read.cancelled():
         read.exception()

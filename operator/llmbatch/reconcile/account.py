@@ -43,6 +43,17 @@ class Search:
             self.found.append(batch)
 
 
+@dataclass(frozen=True, slots=True)
+class ProvenKey:
+    """The last key of a deployment that its provider took, for cleaning up when the Secret is gone; only in memory.
+
+    It goes with the deployment: another one of that name may lead to anybody's endpoint.
+    """
+
+    deployment_uid: str
+    secret: str = field(repr=False)
+
+
 class Told(NamedTuple):
     """When (monotonic) a job was last told of its batch, and what."""
 
@@ -57,6 +68,8 @@ class Account:
     id: AccountID
     key: Key
     provider: BatchProvider
+    secret: str = field(repr=False)
+    """The provider's key."""
     routes: set[str] = field(default_factory=set)
     probed_at: datetime | None = None
     error: LLMBatchError | None = None

@@ -19,7 +19,7 @@ from llmbatch.engine.schedule import poll_interval
 from llmbatch.engine.workers import Requeue
 from llmbatch.providers.protocol import BatchProvider
 from llmbatch.providers.registry import target_of
-from llmbatch.reconcile.account import Account, JobName, Search, Stray, Told, account_key
+from llmbatch.reconcile.account import Account, JobName, ProvenKey, Search, Stray, Told, account_key
 from llmbatch.reconcile.index import Index, deployment_key, route_of
 from llmbatch.reconcile.listing import Listing, Running
 
@@ -41,10 +41,6 @@ class Secrets(Protocol):
 
     def forget(self, namespace: str, name: str) -> None:
         """Read it again next time."""
-        ...
-
-    def last_good(self, namespace: str, name: str, key: str) -> str | None:
-        """What was last read, for cleaning up after the Secret is gone."""
         ...
 
 
@@ -98,33 +94,38 @@ class Accounts:
         self._listing = Listing(queue, clock, cluster=cluster, telling=self.progress_interval)
         self._accounts: dict[Key, Account] = {}
         self._of_route: dict[str, Account] = {}
+        self._proven: dict[str, ProvenKey] = {}
 
     # --- opening ----------------------------------------------------------------------------------------------
 
     async def open(self, deployment: ModelDeployment, *, cleaning_up: bool = False) -> Opened:
         """A deployment's client and account with its present key. Raises CredentialsError.
 
-        For cleaning up, the last key that was read will do where its Secret is gone.
+        For cleaning up, the last key that the provider took will do where its Secret is gone.
         """
         namespace = deployment.metadata.namespace
         ref = target_of(deployment.spec).key_reference
         try:
             secret = await self._secrets.key(namespace, ref.name, ref.key)
         except CredentialsError:
-            last = self._secrets.last_good(namespace, ref.name, ref.key) if cleaning_up else None
-            if last is None:
+            last = self._proven.get(route_of(deployment)) if cleaning_up else None
+            if last is None or last.deployment_uid != deployment.metadata.uid:
                 raise
-            secret = last
+            secret = last.secret
         provider = self._binder.bind(deployment.spec, secret)
-        account = self._account(provider)
+        account = self._account(provider, secret)
         self._move(route_of(deployment), account)
         return Opened(account, provider)
 
-    def _account(self, provider: BatchProvider) -> Account:
+    def _account(self, provider: BatchProvider, secret: str) -> Account:
         key = account_key(provider.identity)
         if key not in self._accounts:
-            self._accounts[key] = Account(provider.identity, key, provider)
+            self._accounts[key] = Account(provider.identity, key, provider, secret)
         return self._accounts[key]
+
+    def _prove(self, deployment: ModelDeployment, account: Account) -> None:
+        """The provider has taken the account's key."""
+        self._proven[route_of(deployment)] = ProvenKey(deployment.metadata.uid, account.secret)
 
     def _move(self, route: str, account: Account) -> None:
         old = self._of_route.get(route)
@@ -138,7 +139,8 @@ class Accounts:
                 del self._accounts[old.key]
 
     def forget(self, route: str) -> None:
-        """A deployment is gone."""
+        """A deployment is gone, and its key with it."""
+        self._proven.pop(route, None)
         account = self._of_route.pop(route, None)
         if account is not None:
             account.routes.discard(route)
@@ -155,7 +157,7 @@ class Accounts:
         """Do something on a deployment; after a 401 its Secret is read again, and a new key is tried at once."""
         account, provider = await self.open(deployment, cleaning_up=cleaning_up)
         try:
-            return await action(provider)
+            answer = await action(provider)
         except Unauthorized as error:
             ref = target_of(deployment.spec).key_reference
             self._secrets.forget(deployment.metadata.namespace, ref.name)
@@ -163,7 +165,9 @@ class Accounts:
             if again is account:
                 self._failed(account, error)
                 raise
-            return await action(provider)
+            answer, account = await action(provider), again
+        self._prove(deployment, account)
+        return answer
 
     # --- sweeping ---------------------------------------------------------------------------------------------
 
@@ -243,6 +247,9 @@ class Accounts:
 
     def _succeeded(self, account: Account) -> None:
         account.probed_at, account.error, account.failures = self._clock.now(), None, 0
+        for route in account.routes:
+            if (deployment := self._index.deployments.get(deployment_key(route))) is not None:
+                self._prove(deployment, account)
 
     def _failed(self, account: Account, error: ProviderError) -> None:
         account.failures += 1

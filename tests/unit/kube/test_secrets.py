@@ -90,11 +90,13 @@ async def test_a_read_that_began_before_forget_is_not_kept(clock: VirtualClock):
         ("s", "empty", Reason.CREDENTIALS_INVALID),
         ("s", "two-lines", Reason.CREDENTIALS_INVALID),
         ("s", "binary", Reason.CREDENTIALS_INVALID),
+        ("s", "long", Reason.CREDENTIALS_INVALID),
     ],
 )
 async def test_what_cannot_be_used_says_which_and_not_what(clock: VirtualClock, name: str, key: str, reason: Reason):
     """The message names Secret and key; no value, not even a bad one, is in it."""
-    kube = MemorySecrets(s={"empty": b" \n", "two-lines": b"sk-value\r\nX-Evil: sk-value", "binary": b"sk-value\xff"})
+    bad = {"empty": b" \n", "two-lines": b"sk-value\r\nX-Evil: sk-value", "binary": b"sk-value\xff"}
+    kube = MemorySecrets(s={**bad, "long": b"sk-value" * 1025})
     with pytest.raises(CredentialsError) as caught:
         await SecretReader(kube, clock).key("ns", name, key)
 
@@ -108,10 +110,10 @@ async def test_a_missing_secret_is_seen_as_soon_as_it_is_made(clock: VirtualCloc
     kube = MemorySecrets()
     reader = SecretReader(kube, clock)
     with pytest.raises(CredentialsError):
-        await reader.mapping("ns", "s")
+        await reader.key("ns", "s", "key")
     kube.secrets["s"] = {"key": b"sk-1"}
 
-    assert await reader.mapping("ns", "s") == {"key": b"sk-1"}
+    assert await reader.key("ns", "s", "key") == "sk-1"
 
 
 async def test_readers_at_the_same_time_share_one_get(clock: VirtualClock):
@@ -129,21 +131,17 @@ async def test_readers_at_the_same_time_share_one_get(clock: VirtualClock):
     assert kube.gets == 1
 
 
-async def test_the_last_good_value_outlives_the_secret_until_it_is_dropped(clock: VirtualClock):
-    """Clean-up after a Secret went first can still use the key that worked."""
-    kube = MemorySecrets(s={"key": b"sk-1"})
+async def test_nothing_is_kept_of_a_secret_but_the_key_that_was_asked_for(clock: VirtualClock):
+    """A tenant's Secret may be large and may hold anything."""
+    kube = MemorySecrets(s={"key": b"sk-1", "other": b"sk-other", "large": b"x" * 1_000_000})
     reader = SecretReader(kube, clock)
-    assert reader.last_good("ns", "s", "key") is None
-    await reader.key("ns", "s", "key")
-    kube.secrets.clear()
-    await clock.advance(60)
-    with pytest.raises(CredentialsError):
-        await reader.key("ns", "s", "key")
-    assert reader.last_good("ns", "s", "key") == "sk-1"
+    assert await reader.key("ns", "s", "key") == "sk-1"
+    kube.secrets["s"] = {"key": b"sk-2", "other": b"sk-other"}
 
-    reader.drop("ns", "s")
-
-    assert reader.last_good("ns", "s", "key") is None
+    assert await reader.key("ns", "s", "key") == "sk-1"
+    assert kube.gets == 1
+    assert await reader.key("ns", "s", "other") == "sk-other"
+    assert kube.gets == 2
 
 
 async def test_an_api_server_that_is_down_is_not_a_missing_secret(clock: VirtualClock):

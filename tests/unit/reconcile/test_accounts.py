@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmbatch.api import BatchJob, ModelDeployment
-from llmbatch.domain.errors import NotFound, Unavailable
+from llmbatch.domain.errors import CredentialsError, NotFound, Unauthorized, Unavailable
 from llmbatch.domain.remote import BatchState, FileState, RemoteBatch, RemoteFile, Tag
 from llmbatch.engine.queue import WorkQueue
 from llmbatch.providers.protocol import AccountID
@@ -58,6 +58,9 @@ class Provider:
             raise NotFound("no such batch")
         return self.held[batch_id]
 
+    async def get_identity(self) -> AccountID:
+        return self.identity
+
     async def get_file(self, file_id: str) -> RemoteFile:
         if file_id not in self.files:
             raise NotFound("no such file")
@@ -72,6 +75,8 @@ class Bench:
         self.queue = WorkQueue(self.clock, jitter=random.Random(1))
         self.index = Index()
         self.providers: dict[str, Provider] = {}
+        self.secrets: dict[str, str | None] = {}
+        """What a Secret holds now, where it is not its own name; None where it is gone."""
         settings = AccountSettings(INTERVAL, INTERVAL)
         self.accounts = Accounts(
             self, self, self.index, self.queue, self.clock, cluster="cluster", settings=settings, rng=random.Random(1)
@@ -81,12 +86,12 @@ class Bench:
         return self.providers.setdefault(key, Provider(key))
 
     async def key(self, namespace: str, name: str, key: str) -> str:
-        return name
+        value = self.secrets.get(name, name)
+        if value is None:
+            raise CredentialsError(f"Secret {namespace}/{name} does not exist; make it")
+        return value
 
     def forget(self, namespace: str, name: str) -> None: ...
-
-    def last_good(self, namespace: str, name: str, key: str) -> str | None:
-        return None
 
     async def open(self, name: str = "east", *, secret: str = "key") -> ModelDeployment:
         """A deployment whose account is known; those with the same Secret share it."""
@@ -242,3 +247,45 @@ async def test_a_batch_that_no_listing_shows_is_asked_for(bench):
     bench.clock.step(7.0)
 
     assert bench.accounts.unknown_for("default/east", "batch_1") == 7.0
+
+
+@pytest.mark.parametrize("proof", ["a call", "a sweep"])
+async def test_the_last_key_that_the_provider_took_serves_to_clean_up(bench, proof):
+    """A key that was refused after a rotation does not take its place, and other work is not done with it."""
+    east = await bench.open()
+    bench.running("batch_1")
+    if proof == "a call":
+        await bench.accounts.call(east, Provider.get_identity)
+    else:
+        await bench.sweep(east)
+    bench.secrets["key"] = "refused"
+    with pytest.raises(Unauthorized):
+        await bench.accounts.call(east, refuse)
+    bench.secrets["key"] = None
+
+    answer = await bench.accounts.call(east, Provider.get_identity, cleaning_up=True)
+
+    assert answer.key_digest == "key"
+    with pytest.raises(CredentialsError):
+        await bench.accounts.call(east, Provider.get_identity)
+
+
+async def test_a_key_is_forgotten_with_its_deployment(bench):
+    """It must not be sent to the endpoint of another deployment of that name, and does not outlive its revocation."""
+    east = await bench.open()
+    await bench.accounts.call(east, Provider.get_identity)
+    bench.secrets["key"] = None
+    successor = east.model_copy(update={"metadata": east.metadata.model_copy(update={"uid": "another"})})
+    with pytest.raises(CredentialsError):
+        await bench.accounts.open(successor, cleaning_up=True)
+    await bench.accounts.open(east, cleaning_up=True)
+
+    bench.accounts.forget("default/east")
+
+    with pytest.raises(CredentialsError):
+        await bench.accounts.open(east, cleaning_up=True)
+
+
+async def refuse(provider: Any) -> None:
+    """A call that the provider answers with 401."""
+    raise Unauthorized("no")
