@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import partial
 
 from llmbatch.api import BatchFile, ModelDeployment, names
 from llmbatch.api.batchfile import BatchFileStatus, CopyState, FileDeployment
@@ -19,6 +20,7 @@ from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import Key
 from llmbatch.engine.workers import Requeue
 from llmbatch.kube.client import Kube
+from llmbatch.kube.errors import KubeError
 from llmbatch.providers.registry import target_of
 from llmbatch.reconcile.abandonment import Abandonment
 from llmbatch.reconcile.index import Index, deployment_key, key_of, route_of
@@ -81,7 +83,7 @@ class FileReconciler:
         matching = await self._tenancy.deployments_for(file.spec.target_model_names, key.namespace)
         deployments = {route_of(deployment): deployment for deployment in matching}
         if filestatus.is_validated(file):
-            return await self._keep_copies(await self._claimed(file), deployments)
+            return await self._keep_copies(await self._writer.claim(file), deployments)
         return await self._validate(file, deployments)
 
     async def _validate(self, file: BatchFile, deployments: Deployments) -> Requeue | None:
@@ -98,13 +100,7 @@ class FileReconciler:
             return None
         if names.FINALIZER not in file.metadata.finalizers:
             self._met.add(file.metadata.uid)
-        return await self._keep_copies(await self._claimed(file), deployments, report)
-
-    async def _claimed(self, file: BatchFile) -> BatchFile:
-        """The file with the finalizer that holds it until its copies are gone."""
-        if names.FINALIZER in file.metadata.finalizers:
-            return file
-        return await self._writer.metadata(file, finalizers=[*file.metadata.finalizers, names.FINALIZER])
+        return await self._keep_copies(await self._writer.claim(file), deployments, report)
 
     async def _keep_copies(
         self, written: BatchFile, deployments: Deployments, report: InputReport | None = None
@@ -119,14 +115,19 @@ class FileReconciler:
                 deployments[route],
                 targets[route],
                 look_first=file.metadata.uid not in self._met,
-                in_use=route in seen.in_use,
+                in_use=partial(self._is_in_use, key_of(file), route),
             )
         for route in plan.check:
             self._uploads.check(file, deployments[route], targets[route])
         dropped = await self._drop(file, plan.drop)
         results = await self._uploads.results(file, patience=PATIENCE)
         made = lifecycle.entries(file, seen, results, dropped, self._clock.now())
-        await self._write(written, filestatus.summary(file, made, self._clock.now()))
+        try:
+            await self._write(written, filestatus.summary(file, made, self._clock.now()))
+        except KubeError:
+            # No status may tell of what was just uploaded: from now on copies are looked for by their names.
+            self._met.discard(file.metadata.uid)
+            raise
         for route in results:
             self._index.suspects.pop((key_of(file), route), None)
         return self._again(file, made, seen)
@@ -140,7 +141,8 @@ class FileReconciler:
         if report or not plan.upload:
             return seen, plan
         try:
-            report = await self._inputs.report(file, max_requests=file.status.requests or 0, max_bytes=1 << 62)
+            requests, size = file.status.requests or 0, file.status.bytes or 0
+            report = await self._inputs.report(file, max_requests=requests, max_bytes=size)
         except (StorageError, CredentialsError) as error:
             logger.warning("%s cannot be read again: %s", key_of(file), error.message)
             seen = replace(seen, unreadable=(error.reason, error.message))
@@ -196,16 +198,30 @@ class FileReconciler:
         deployment = self._index.deployments.get(deployment_key(route))
         if deployment is None or not self._may_hold(file, route):
             return True
+        look_first = file.metadata.uid not in self._met
         try:
             async with asyncio.timeout(CLEAN_UP_SECONDS):
-                await self._uploads.delete(file, deployment)
+                await self._uploads.delete(file, deployment, look_first=look_first)
         except TimeoutError:
-            logger.warning("copy of %s on %s not deleted within %d s", key_of(file), route, CLEAN_UP_SECONDS)
-            return False
+            why = f"it takes more than {CLEAN_UP_SECONDS} s"
         except LLMBatchError as error:
-            logger.warning("copy of %s on %s not deleted: %s", key_of(file), route, error.message)
+            why = error.message
+        else:
+            return True
+        logger.warning("copy of %s on %s not deleted: %s", key_of(file), route, why)
+        return await self._is_given_up(file, deployment)
+
+    async def _is_given_up(self, file: BatchFile, deployment: ModelDeployment) -> bool:
+        """Whether a deployment that is being deleted has waited for this file's copies for long enough."""
+        if deployment.metadata.deletion_timestamp is None or not await self._abandonment.is_due(deployment):
             return False
+        meta = file.metadata
+        await self._abandonment.tell(deployment, f"copies of BatchFile {meta.namespace}/{meta.name}")
         return True
+
+    def _is_in_use(self, file: Key, route: str) -> bool:
+        """Whether a batch of this file runs on a deployment."""
+        return any(job.route == route for _, job in self._index.unfinished_jobs_of(file))
 
     def _may_hold(self, file: BatchFile, route: str) -> bool:
         """Whether a deployment may have a copy: one that is known, or that this or another process lost sight of."""
@@ -237,8 +253,7 @@ class FileReconciler:
                 return Requeue(CLEAN_UP_AGAIN)
             if left:
                 await self._abandonment.tell(file, f"copies of the file on {', '.join(sorted(left))}")
-        finalizers = [finalizer for finalizer in file.metadata.finalizers if finalizer != names.FINALIZER]
-        await self._writer.metadata(file, finalizers=finalizers)
+        await self._writer.release(file)
         self._inputs.forget(file.metadata.uid)
         self._uploads.forget(file)
         self._met.discard(file.metadata.uid)

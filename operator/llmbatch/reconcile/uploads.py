@@ -12,7 +12,7 @@ from datetime import timedelta
 from weakref import WeakValueDictionary
 
 from llmbatch.api import BatchFile, ModelDeployment
-from llmbatch.api.batchfile import FileDeployment
+from llmbatch.api.batchfile import BatchFileStatus, FileDeployment
 from llmbatch.api.reasons import Reason
 from llmbatch.domain import file as lifecycle
 from llmbatch.domain.backoff import UPLOAD
@@ -63,9 +63,13 @@ class Inputs:
         uid = file.metadata.uid
         if uid not in self._reports:
             check = InputCheck(file.spec.target_model_names, max_requests, max_bytes)
-            async for chunk in self.source(file).chunks():
-                check.feed(chunk)
-                await asyncio.sleep(0)
+            async with contextlib.aclosing(self.source(file).chunks()) as chunks:
+                async for chunk in chunks:
+                    check.feed(chunk)
+                    if check.refused:
+                        # Whatever follows, and however much it is, the file stays refused.
+                        break
+                    await asyncio.sleep(0)
             report = check.finish()
             if file.status.sha256 is not None and report.sha256 != file.status.sha256:
                 raise SourceChanged(CHANGED)
@@ -105,12 +109,12 @@ class Uploads:
         target: lifecycle.Target,
         *,
         look_first: bool,
-        in_use: bool,
+        in_use: Callable[[], bool],
     ) -> None:
         """Begin an upload.
 
-        ``look_first`` where a crash may have left a copy there already; ``in_use`` where a batch may still read the
-        copy that is replaced.
+        ``look_first`` where a copy may be there already that no status tells of; ``in_use`` says whether a batch may
+        still read one of the copies there, so that none can be deleted.
         """
         where = (file.metadata.uid, target.route)
         if look_first:
@@ -171,14 +175,14 @@ class Uploads:
         return (file.metadata.uid, route) in self._may_exist
 
     async def _upload(
-        self, file: BatchFile, deployment: ModelDeployment, target: lifecycle.Target, *, in_use: bool
+        self, file: BatchFile, deployment: ModelDeployment, target: lifecycle.Target, *, in_use: Callable[[], bool]
     ) -> FileDeployment:
         before = _entry(file, target.route)
         limit = self._limits.setdefault(target.route, asyncio.Semaphore(self._at_once))
         try:
             async with limit:
                 remote = await self._accounts.call(
-                    deployment, lambda provider: self._copy(file, deployment, target, provider)
+                    deployment, lambda provider: self._copy(file, deployment, target, provider, in_use=in_use)
                 )
                 await self._replace(file, deployment, before, remote, in_use=in_use)
         except LLMBatchError as error:
@@ -204,15 +208,21 @@ class Uploads:
         return lifecycle.failed(target, before, error.reason, error.message, self._clock.now(), wait=wait)
 
     async def _copy(
-        self, file: BatchFile, deployment: ModelDeployment, target: lifecycle.Target, provider: BatchProvider
+        self,
+        file: BatchFile,
+        deployment: ModelDeployment,
+        target: lifecycle.Target,
+        provider: BatchProvider,
+        *,
+        in_use: Callable[[], bool],
     ) -> RemoteFile:
         name = provider_name(file.metadata.uid, target.route, 0)
         look = self.may_exist(file, target.route)
-        if look and (found := await self._adopt(provider, name, file, target)):
+        if look and (found := await self._adopt(provider, name, file, target, in_use=in_use)):
             return found
         translation = Translation(target_of(deployment.spec).model, provider.capabilities.url_prefix)
         ttl = duration(file.spec.provider_file_ttl)
-        lines = _verified(self._inputs.source(file), translation, file.status.sha256)
+        lines = translated(self._inputs.source(file), translation, file.status)
         return await provider.upload(lines, name=name, ttl=ttl, size=target.size)
 
     async def _replace(
@@ -222,12 +232,12 @@ class Uploads:
         before: FileDeployment | None,
         remote: RemoteFile,
         *,
-        in_use: bool,
+        in_use: Callable[[], bool],
     ) -> None:
         """Delete the copies that another one took the place of, or leave them to the file's deletion."""
         for file_id in _ids(before) - {remote.id}:
             try:
-                if in_use:
+                if in_use():
                     raise InUse(file_id)
                 await self._accounts.call(deployment, lambda provider, id_=file_id: provider.delete_file(id_))
             except LLMBatchError as error:
@@ -235,15 +245,22 @@ class Uploads:
                 self._may_exist.add((file.metadata.uid, route_of(deployment)))
 
     async def _adopt(
-        self, provider: BatchProvider, name: str, file: BatchFile, target: lifecycle.Target
+        self,
+        provider: BatchProvider,
+        name: str,
+        file: BatchFile,
+        target: lifecycle.Target,
+        *,
+        in_use: Callable[[], bool],
     ) -> RemoteFile | None:
-        """The copy to keep of all that bear the name; the others, and those that are no good, are deleted."""
+        """The copy to keep of all that bear the name; the others, and those that are no good, are deleted, or left to
+        the file's deletion while a batch may read one."""
         replaced = _ids(_entry(file, target.route))
         found = [copy for copy in await provider.find_files(name) if copy.id not in replaced]
         usable = [copy for copy in found if self._is_usable(copy, target)]
         kept = max(usable, key=_preference, default=None)
         for copy in found:
-            if kept is None or copy.id != kept.id:
+            if copy is not kept and not in_use():
                 await provider.delete_file(copy.id)
         return kept
 
@@ -267,11 +284,11 @@ class Uploads:
             return entry
         return lifecycle.checked(target, entry, remote, now)
 
-    async def delete(self, file: BatchFile, deployment: ModelDeployment) -> None:
-        """Delete the copies on a deployment. Raises ProviderError, CredentialsError."""
+    async def delete(self, file: BatchFile, deployment: ModelDeployment, *, look_first: bool) -> None:
+        """Delete the copies on a deployment; ``look_first`` as for start. Raises ProviderError, CredentialsError."""
         route = route_of(deployment)
         ids = _ids(_entry(file, route))
-        if not ids or self.may_exist(file, route):
+        if look_first or self.may_exist(file, route):
             name = provider_name(file.metadata.uid, route, 0)
             found = await self._accounts.call(
                 deployment, lambda provider: provider.find_files(name), cleaning_up=True
@@ -291,20 +308,24 @@ class InUse(LLMBatchError):
         super().__init__(f"a batch may still read {file_id}")
 
 
-async def _verified(source: Source, translation: Translation, sha256: str | None) -> AsyncIterator[bytes]:
+async def translated(source: Source, translation: Translation, status: BatchFileStatus) -> AsyncIterator[bytes]:
     """A source's translated lines. The last piece is held back until the whole is known to be what was validated, so
     that a provider never has a complete file of anything else. Raises SourceChanged and what the source raises."""
-    held = b""
+    held, left = b"", status.bytes or 0
     try:
-        async for chunk in source.chunks():
-            if made := translation.feed(chunk):
-                if held:
-                    yield held
-                held = made
+        async with contextlib.aclosing(source.chunks()) as chunks:
+            async for chunk in chunks:
+                left -= len(chunk)
+                if left < 0:
+                    raise SourceChanged(CHANGED)
+                if made := translation.feed(chunk):
+                    if held:
+                        yield held
+                    held = made
         held += translation.finish()
     except ValueError:
         raise SourceChanged(CHANGED) from None
-    if translation.sha256 != sha256:
+    if translation.sha256 != status.sha256:
         raise SourceChanged(CHANGED)
     yield held
 

@@ -6,9 +6,10 @@ every setting that the client would read from the environment and that decides w
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -48,11 +49,29 @@ CONNECT_TIMEOUT = timedelta(seconds=15)
 REQUEST_TIMEOUT = timedelta(seconds=60)
 """For one request, which moves at most a part of a few MiB."""
 
+PIECE_BYTES = 64 * 1024
+
 _URL = re.compile(r"s3://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])/([^?#]+)")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _REGION = re.compile(r"[a-z0-9-]{1,32}")
 _ENDPOINT = re.compile(r"https?://([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]{1,64})</Code>")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds that are waited for a store: whoever waits holds places that others need."""
+
+    silence: float = 30.0
+    """Until the next bytes of what is read."""
+    range: float = 60.0
+    """For all of a range, of a few MiB."""
+    write: float = 60.0
+    """For one small object, or until the next piece of a large one is taken."""
+    finish: float = 120.0
+    """For the parts that are under way at the end of a large object."""
+    abort: float = 10.0
+    """For the store to forget the parts of an object that was given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +152,7 @@ class Bucket:
     secrets: Secrets
     networks: NetworkPolicy
     failures: Failures
+    patience: Patience = Patience()
 
     async def check(self) -> None:
         """Whether the Secret is usable and the endpoint allowed, without asking the store.
@@ -146,7 +166,8 @@ class Bucket:
         """The bucket, ready for use. Raises as ``check`` does."""
         credentials = await self._usable_credentials()
         async with Gate(Target.of(credentials.endpoint), self.networks) as gate:
-            yield OpenBucket(_store(self.place.bucket, credentials, gate.url), self.place, self.failures, gate)
+            store = _store(self.place.bucket, credentials, gate.url)
+            yield OpenBucket(store, self.place, self.failures, gate, self.patience)
 
     async def _usable_credentials(self) -> Credentials:
         credentials = await self._credentials()
@@ -188,46 +209,63 @@ class OpenBucket:
     place: Place
     failures: Failures
     gate: Gate = field(repr=False)
+    patience: Patience
 
     async def head(self, key: str) -> Version:
         """The version that is there now."""
-        with self._told():
+        async with self._told(self.patience.silence):
             meta = await obstore.head_async(self.store, key)
         return Version(meta["size"], meta["e_tag"])
 
     async def read(self, key: str, start: int, end: int, version: Version) -> memoryview:
         """The bytes from ``start`` up to ``end`` of that version; StorageError where it is another one by now."""
-        with self._told():
+        options: GetOptions = {"range": (start, end)}
+        if version.tag:
+            options["if_match"] = version.tag
+        content = bytearray()
+        async with self._told(self.patience.silence) as limit:
+            clock = asyncio.get_running_loop().time
+            last = clock() + self.patience.range
             try:
-                options: GetOptions = {"range": (start, end)}
-                if version.tag:
-                    options["if_match"] = version.tag
-                content = await (await obstore.get_async(self.store, key, options=options)).bytes_async()
+                result = await obstore.get_async(self.store, key, options=options)
+                async for piece in result.stream(min_chunk_size=PIECE_BYTES):
+                    content += memoryview(piece)
+                    if len(content) > end - start:
+                        # A store that sends more than it was asked for is not read on.
+                        break
+                    limit.reschedule(min(clock() + self.patience.silence, last))
             except PreconditionError:
-                content = b""
+                content.clear()
         if len(content) != end - start:
             raise self.failures.failed(f"{self.place}: the object changed while it was read; it is read again")
         return memoryview(content)
 
     async def put(self, key: str, content: bytes) -> Version:
         """Write a small object in one request."""
-        with self._told():
+        async with self._told(self.patience.write):
             result = await obstore.put_async(self.store, key, content, use_multipart=False)
         return Version(len(content), result["e_tag"])
 
     async def put_parts(self, key: str, content: AsyncIterator[bytes]) -> str | None:
         """Write an object in parts of 5 MiB, and answer its tag; if ``content`` raises, the parts are given up."""
-        with self._told():
+        async with self._told(None):
             result = await obstore.put_async(
                 self.store, key, content, use_multipart=True, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
             )
         return result["e_tag"]
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
+    def too_slow(self) -> StorageError:
+        """What is told of a store that is not waited for any longer."""
+        return self.failures.failed(f"{self.place}: the store is silent or too slow; it is tried again")
+
+    @asynccontextmanager
+    async def _told(self, seconds: float | None) -> AsyncIterator[asyncio.Timeout]:
         # The client's own messages hold the store's answer, and that can hold keys: none of them is passed on.
         try:
-            yield
+            async with asyncio.timeout(seconds) as limit:
+                yield limit
+        except TimeoutError:
+            raise self.too_slow() from None
         except (BaseError, FileNotFoundError, ValueError) as error:
             raise self._translated(error) from None
 

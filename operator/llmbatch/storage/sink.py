@@ -23,7 +23,6 @@ SUMMARY: File = "summary.json"
 MAX_OBJECT_BYTES = 1_048_576
 """Kubernetes: at most 1 MiB of data in a ConfigMap or Secret."""
 PIECE_BYTES = 1024 * 1024
-ABORT_SECONDS = 10.0
 
 
 class Writer(Protocol):
@@ -195,7 +194,9 @@ class _Upload:
         else:
             await self._hand_over(self._task)
             await self._give(None, self._task)
-            written = Version(self._bytes, await self._task)
+            if not (await asyncio.wait({self._task}, timeout=self._bucket.patience.finish))[0]:
+                raise self._bucket.too_slow()
+            written = Version(self._bytes, self._task.result())
         found = await self._bucket.head(self._key)
         if found.size != written.size or (written.tag and found.tag and found.tag != written.tag):
             raise OutputFailed(
@@ -208,7 +209,7 @@ class _Upload:
         if self._task is None:
             return
         self._aborted.set()
-        await asyncio.wait({self._task}, timeout=ABORT_SECONDS)
+        await asyncio.wait({self._task}, timeout=self._bucket.patience.abort)
         if not self._task.cancel() and not self._task.cancelled():
             self._task.exception()  # asked for, or asyncio complains of an error that nobody saw
 
@@ -221,11 +222,14 @@ class _Upload:
     async def _give(self, piece: bytes | None, task: asyncio.Task[str | None]) -> None:
         giving = asyncio.ensure_future(self._pieces.put(piece))
         try:
-            await asyncio.wait({giving, task}, return_when=asyncio.FIRST_COMPLETED)
+            seconds = self._bucket.patience.write
+            done, _ = await asyncio.wait({giving, task}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             giving.cancel()
         if task.done():
             task.result()
+        if not done:
+            raise self._bucket.too_slow()
 
     async def _stream(self) -> AsyncIterator[bytes]:
         aborted = asyncio.ensure_future(self._aborted.wait())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,8 +22,8 @@ RANGE_BYTES = 4 * 1024 * 1024
 class Source(Protocol):
     """Lines that can be read from the beginning any number of times."""
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The raw bytes, in chunks of at most 64 KiB that end anywhere.
+    def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The raw bytes, in chunks of at most 64 KiB that end anywhere; closed by whoever does not read to the end.
 
         Raises SourceNotFound, SourceDenied, CredentialsError or StorageError.
         """
@@ -50,7 +50,7 @@ class Inline:
 
     content: bytes
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """See Source."""
         for chunk in _cut(self.content):
             yield chunk
@@ -65,7 +65,7 @@ class ConfigMapKey:
     name: str
     key: str
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """See Source. Reasons: ConfigMapNotFound, ConfigMapKeyNotFound."""
         data = await self.objects.config_map(self.namespace, self.name)
         if data is None:
@@ -83,7 +83,7 @@ class SecretKey:
     name: str
     key: str
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """See Source. Reasons: SecretNotFound, SecretKeyNotFound."""
         data = await self.objects.secret(self.namespace, self.name)
         if data is None:
@@ -98,7 +98,7 @@ class S3Object:
 
     bucket: Bucket
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """See Source. A store that changes the object meanwhile is a StorageError; nothing of two versions is mixed."""
         key = self.bucket.place.key
         async with self.bucket.open() as bucket:
