@@ -12,7 +12,7 @@ from controlplane.ports import free_port
 from support.cluster import Cluster
 from support.diagnostics import Diagnostics
 from support.emulator import chat_lines
-from support.jobs import conditions, custom_ids, message, status, waits_for
+from support.jobs import conditions, custom_ids, message, waits_for
 from support.shared_operator import SharedOperator, shared_operator
 from support.world import World
 
@@ -222,8 +222,8 @@ def test_a_sink_that_is_away_for_a_while_is_tried_again(world, openai, bucket):
     s3_secret(world, "s3", away)
     world.job(output={"url": f"{bucket.url}results", "credentialsSecretRef": {"name": "s3"}})
 
-    waiting = world.until("BatchJob", "run", lambda job: status(job).get("phase") == "Collecting", timeout=60)
-    assert "not collected yet" in message(waiting, "Reconciling")
+    waiting = world.until("BatchJob", "run", lambda job: "not collected yet" in message(job, "Reconciling"), timeout=60)
+    assert waiting["status"]["phase"] == "Collecting"
     s3_secret(world, "s3", bucket.credentials)
 
     job = world.finished(timeout=90)

@@ -229,6 +229,7 @@ class BatchJobStatus(Model):
 
     observed_generation: int | None = Field(default=None, description="The generation this status describes.")
     phase: Phase = Field(default=Phase.PENDING, description="Where the job is, in one word for people.")
+    phase_time: Time | None = Field(default=None, description="Since when it is in this phase.")
     conditions: Conditions = Field(
         default=[], description="Routed, Submitted, Complete, Failed, Finished, Suspended, Reconciling, Stalled."
     )

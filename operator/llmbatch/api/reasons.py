@@ -74,6 +74,7 @@ class Reason(StrEnum):
     SUBMITTED = "Submitted"
     RUNNING = "Running"
     CANCELLING = "Cancelling"
+    COLLECTING = "Collecting"
     RUNS_ON = "RunsOn"
     RESUMED = "Resumed"
 
@@ -97,3 +98,4 @@ class Reason(StrEnum):
     OUTPUT_DENIED = "OutputDenied"
     OUTPUT_FAILED = "OutputFailed"
     RESULTS_LOST = "ResultsLost"
+    RESULTS_INCOMPLETE = "ResultsIncomplete"

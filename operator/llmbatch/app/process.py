@@ -46,6 +46,7 @@ from llmbatch.reconcile.files import FileReconciler
 from llmbatch.reconcile.index import Index
 from llmbatch.reconcile.jobs import JobReconciler
 from llmbatch.reconcile.observation import Observation
+from llmbatch.reconcile.retrieval import Retrievals
 from llmbatch.reconcile.submission import Submission
 from llmbatch.reconcile.telling import JobTelling
 from llmbatch.reconcile.tenancy import Tenancy
@@ -250,6 +251,7 @@ class Operator:
             cluster=cluster,
             lag=timedelta(seconds=settings.not_found_grace),
         )
+        retrievals = Retrievals(queue, clock)
         jobs = JobReconciler(
             kube,
             writer,
@@ -258,7 +260,7 @@ class Operator:
             tenancy,
             observation,
             submission,
-            Collection(accounts, index, clock, sink_of=sink_of),
+            Collection(accounts, index, clock, retrievals, sink_of=sink_of),
             abandonment,
             JobTelling(events, self.metrics, serves=index.serves),
             clock,
@@ -277,6 +279,7 @@ class Operator:
 
         async def close() -> None:
             await uploads.close()
+            await retrievals.close()
             await providers.aclose()
 
         workers = Workers(queue, reconcile, settings.workers, clock=clock, on_run=self.metrics.reconciled)

@@ -25,6 +25,9 @@ FAULT = Backoff(timedelta(seconds=10), timedelta(minutes=6))
 UPLOAD = Backoff(timedelta(seconds=5), timedelta(minutes=10))
 """For uploads, which cost nothing."""
 
+COLLECTION = Backoff(timedelta(seconds=1), timedelta(minutes=5))
+"""For results that could not be brought home: all of them are read again."""
+
 
 def sooner(one: datetime, other: datetime | None) -> datetime:
     """The earlier of two times, where there are two."""

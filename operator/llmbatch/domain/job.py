@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from llmbatch.api.batchjob import BatchJob, Phase, Shard
 from llmbatch.api.reasons import Reason
-from llmbatch.domain.backoff import FAULT, QUOTA, sooner
+from llmbatch.domain.backoff import QUOTA, sooner
 from llmbatch.domain.deletion import deleted
-from llmbatch.domain.failures import Fault, classify
+from llmbatch.domain.ending import ended
 from llmbatch.domain.jobrecord import holds_finalizer, recorded, shards, trace
-from llmbatch.domain.remote import BatchState, RemoteBatch
-from llmbatch.domain.results import Totals
+from llmbatch.domain.remote import BatchState
 from llmbatch.domain.routing import Eligible, NoRoute, eligible
 from llmbatch.domain.steps import (
     Acknowledge,
@@ -20,8 +18,6 @@ from llmbatch.domain.steps import (
     AwaitQuota,
     Begin,
     CancelBatch,
-    Close,
-    Collect,
     Create,
     DeleteJob,
     FileSeen,
@@ -36,12 +32,11 @@ from llmbatch.domain.steps import (
     Wait,
     Withdraw,
 )
+from llmbatch.domain.stopping import READ_AGAIN, cancelling, deadline, stop, unanswered
 from llmbatch.domain.trace import Trace
 
 AUTH_GRACE = timedelta(minutes=10)
 """How long a create may be answered with 401 before the job fails."""
-READ_AGAIN = timedelta(seconds=30)
-"""How soon a missing object is looked at again when nothing wakes the job first."""
 
 # --- the decision -------------------------------------------------------------------------------------------------
 
@@ -52,31 +47,6 @@ def next_step(job: BatchJob, seen: Observed, now: datetime) -> Step:
         if step := rule(job, seen, now):
             return step
     return unsubmitted(job, seen, now)
-
-
-def deadline(job: BatchJob, now: datetime) -> datetime | None:
-    """When the job must end: activeDeadlineSeconds from creation, suspended time not counted."""
-    if job.spec.active_deadline_seconds is None:
-        return None
-    suspended = timedelta(seconds=job.status.suspended_seconds or 0)
-    if job.status.suspended_time is not None:
-        suspended += max(timedelta(0), now - job.status.suspended_time)
-    return job.metadata.creation_timestamp + timedelta(seconds=job.spec.active_deadline_seconds) + suspended
-
-
-def stop(job: BatchJob, now: datetime) -> Finish | None:
-    """How the job ends if it must be ended before its batch does."""
-    if job.spec.cancel:
-        return Finish(Phase.CANCELLED, Reason.CANCELLED, "cancelled by spec.cancel")
-    limit = deadline(job, now)
-    if limit is not None and now >= limit:
-        return Finish(
-            Phase.FAILED,
-            Reason.DEADLINE_EXCEEDED,
-            f"not finished within activeDeadlineSeconds ({job.spec.active_deadline_seconds}); "
-            "make a new job with a longer deadline",
-        )
-    return None
 
 
 def repaired(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
@@ -125,7 +95,8 @@ def pending(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
         if known.fresh:
             return Withdraw(shard.index) if held else Create(shard.index, record.pending)
         if known.problem:
-            return Wait(Phase.SUBMITTING, known.problem.reason, known.problem.message, now + READ_AGAIN)
+            left = f"the batch that may have been made on {record.pending.deployment}"
+            return unanswered(job, Phase.SUBMITTING, known.problem, left, now)
         if known.lookup is None:
             return LookFor(shard.index, record.pending)
         if known.lookup.found:
@@ -164,9 +135,10 @@ def running(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
                 f"wrong; make a new job",
             )
         if known.batch is None:
-            phase = job.status.phase if job.status.shards else Phase.SUBMITTING
             if known.problem:
-                return Wait(phase, known.problem.reason, known.problem.message, now + READ_AGAIN)
+                phase = job.status.phase if shard.batch_id else Phase.SUBMITTING
+                left = f"batch {record.batch_id} on {record.deployment}"
+                return unanswered(job, phase, known.problem, left, now)
             return Poll(shard.index, record.deployment, record.batch_id)
         if not known.ours:
             return Withdraw(shard.index)
@@ -178,93 +150,19 @@ def running(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
 def _follow(job: BatchJob, shard: Shard, record: Trace, known: ShardSeen, now: datetime) -> Step:
     assert known.batch is not None
     assert record.deployment is not None
-    halt = stop(job, now)
-    cancelling = known.batch.state is BatchState.CANCELLING or known.cancel_accepted
-    if halt and not cancelling and known.problem is None:
-        return CancelBatch(shard.index, record.deployment, known.batch.id)
-    if halt and not cancelling and known.problem is not None:
-        return Wait(Phase.CANCELLING, known.problem.reason, known.problem.message, now + READ_AGAIN)
-    if cancelling:
-        return Wait(Phase.CANCELLING, Reason.CANCELLING, f"waits for {record.deployment} to end the batch")
+    route, batch = record.deployment, known.batch
+    if batch.state is BatchState.CANCELLING or known.cancel_accepted:
+        return cancelling(job, route, batch.id, now)
+    if stop(job, now):
+        if known.problem is None:
+            return CancelBatch(shard.index, route, batch.id)
+        return unanswered(job, Phase.CANCELLING, known.problem, f"batch {batch.id} on {route}", now)
     return Wait(
-        PHASES[known.batch.state],
+        PHASES[batch.state],
         Reason.RUNNING,
-        f"batch {known.batch.id} is {known.batch.state.value} on {record.deployment}",
+        f"batch {batch.id} is {batch.state.value} on {route}",
         deadline(job, now),
     )
-
-
-def ended(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
-    """A batch that ended is collected; one that failed is sorted by whose fault it was."""
-    batches = [known.batch for known in seen.shards if known.batch is not None]
-    if not batches or any(trace(job, shard.index).batch_id is None for shard in shards(job)):
-        return None
-    for shard, batch in zip(shards(job), batches, strict=False):
-        if batch.state is BatchState.FAILED and not batch.output_file_id:
-            return _failed(job, shard, batch, now)
-    if seen.collect_problem:
-        return Wait(Phase.COLLECTING, seen.collect_problem.reason, seen.collect_problem.message)
-    if seen.totals is None:
-        return Collect(tuple(batches))
-    if seen.output_problem:
-        return Finish(Phase.FAILED, seen.output_problem.reason, seen.output_problem.message)
-    return _outcome(job, batches, seen.totals, now)
-
-
-def _failed(job: BatchJob, shard: Shard, batch: RemoteBatch, now: datetime) -> Step:
-    verdict = classify(batch.errors)
-    if halt := stop(job, now):
-        return halt
-    if verdict.fault is Fault.INPUT:
-        return Finish(Phase.FAILED, Reason.BATCH_FAILED, verdict.message)
-    counted = verdict.fault is not Fault.QUOTA
-    if counted and shard.failures >= job.spec.backoff_limit:
-        return Finish(
-            Phase.FAILED,
-            Reason.BACKOFF_LIMIT_EXCEEDED,
-            f"{verdict.message}; {shard.failures + 1} batches failed and backoffLimit is {job.spec.backoff_limit}",
-        )
-    quota = verdict.fault is Fault.QUOTA
-    return Close(
-        shard.index,
-        Reason.QUOTA if quota else Reason.BATCH_FAILED,
-        verdict.message,
-        counted=counted,
-        refused=quota,
-        input_lost=verdict.fault is Fault.INPUT_LOST,
-        retry_after=FAULT.wait(shard.failures + 1) if verdict.fault is Fault.SERVICE else timedelta(0),
-    )
-
-
-def _outcome(job: BatchJob, batches: Sequence[RemoteBatch], totals: Totals, now: datetime) -> Finish:
-    done, failed = totals.lines_ok, totals.lines_failed
-    states = {batch.state for batch in batches}
-    if BatchState.FAILED in states:
-        message = next(classify(batch.errors).message for batch in batches if batch.state is BatchState.FAILED)
-        return Finish(Phase.FAILED, Reason.BATCH_FAILED, f"{message}; {done} requests were answered before")
-    if BatchState.EXPIRED in states:
-        return Finish(
-            Phase.EXPIRED,
-            Reason.EXPIRED,
-            f"the completion window ended with {done} requests answered and {failed} not; "
-            "run those of errors.jsonl again in a new BatchFile",
-        )
-    if BatchState.CANCELLED in states:
-        halt = stop(job, now)
-        how = halt.message if halt else "the batch was cancelled at the provider"
-        message = f"{how}; {done} requests were answered before"
-        return Finish(halt.phase if halt else Phase.CANCELLED, halt.reason if halt else Reason.CANCELLED, message)
-    if not totals.lines:
-        message = "the provider says that the batch is completed, but it gives no results; look there for its files"
-        return Finish(Phase.FAILED, Reason.RESULTS_LOST, message)
-    if failed and not done:
-        return Finish(
-            Phase.FAILED, Reason.ALL_REQUESTS_FAILED, f"all {failed} requests failed; see why in errors.jsonl"
-        )
-    if failed:
-        message = f"{done} requests answered, {failed} failed; see why in errors.jsonl"
-        return Finish(Phase.SUCCEEDED, Reason.COMPLETED_WITH_FAILURES, message)
-    return Finish(Phase.SUCCEEDED, Reason.COMPLETED, f"{done} requests answered")
 
 
 def unsubmitted(job: BatchJob, seen: Observed, now: datetime) -> Step:

@@ -93,18 +93,33 @@ def in_doubt(job: BatchJob, index: int, pending: Pending) -> BatchJob:
     )
 
 
-def in_submission(status: BatchJobStatus, index: int) -> bool:
-    """Whether a status says that a shard's batch may have been made."""
-    return any(shard.index == index and shard.phase is Phase.SUBMITTING for shard in status.shards)
+def records(status: BatchJobStatus, index: int) -> bool:
+    """Whether a status says that a shard has a batch, or may have one."""
+    return any(
+        shard.index == index and (shard.batch_id is not None or shard.phase is Phase.SUBMITTING)
+        for shard in status.shards
+    )
 
 
 def withdrawn(job: BatchJob, index: int) -> BatchJob:
-    """The job after a create turned out to have had no effect. What comes next is another attempt."""
+    """The job after a create turned out to have had no effect, or its batch to be another job's. What comes next is
+    another attempt."""
     shard = shards(job)[index]
-    if shard.phase is not Phase.SUBMITTING:
+    if not records(job.status, index):
         return job
-    attempt = following(shard.attempt)
-    return with_shard(job, index, deployment=None, input_file_id=None, attempt=attempt, phase=Phase.PENDING)
+    return with_shard(
+        job,
+        index,
+        deployment=None,
+        batch_id=None,
+        input_file_id=None,
+        output_file_id=None,
+        error_file_id=None,
+        attempt=following(shard.attempt),
+        phase=Phase.PENDING,
+        request_counts=None,
+        submit_time=None,
+    )
 
 
 def progressed(job: BatchJob, batches: Sequence[RemoteBatch | None], now: datetime) -> BatchJob:

@@ -33,6 +33,7 @@ class FileSeen:
     models: Sequence[str] = ()
     endpoint: str | None = None
     tokens: int = 0
+    requests: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class Observed:
     shards: Sequence[ShardSeen] = (ShardSeen(),)
     totals: Totals | None = None
     collect_problem: Problem | None = None
+    collect_again: datetime | None = None
+    """When results that could not be collected are tried again; None while that is under way."""
     output_problem: Problem | None = None
     """Results were counted and stay at the provider, since the sink will never take them."""
     outputs_deleted: bool = False

@@ -12,7 +12,9 @@ from llmbatch.api import names
 from llmbatch.api.batchjob import Phase
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.backoff import FAULT, QUOTA
-from llmbatch.domain.job import AUTH_GRACE, READ_AGAIN, deadline, model_of, next_step
+from llmbatch.domain.ending import RESULTS_WITHIN, promised
+from llmbatch.domain.job import AUTH_GRACE, model_of, next_step
+from llmbatch.domain.remote import Counts
 from llmbatch.domain.steps import (
     Acknowledge,
     Adopt,
@@ -38,6 +40,7 @@ from llmbatch.domain.steps import (
     Wait,
     Withdraw,
 )
+from llmbatch.domain.stopping import ASKED_FOR, CANCELLED_WITHIN, READ_AGAIN, deadline
 from llmbatch.domain.trace import Trace
 from support.builders import (
     CREATED,
@@ -439,7 +442,6 @@ def test_results_that_the_sink_will_never_take_end_the_job():
         ("completed", {}, 3, 0, Phase.SUCCEEDED, Reason.COMPLETED),
         ("completed", {}, 2, 1, Phase.SUCCEEDED, Reason.COMPLETED_WITH_FAILURES),
         ("completed", {}, 0, 3, Phase.FAILED, Reason.ALL_REQUESTS_FAILED),
-        ("completed", {}, 0, 0, Phase.FAILED, Reason.RESULTS_LOST),
         ("completed", {"cancel": True}, 3, 0, Phase.SUCCEEDED, Reason.COMPLETED),
         ("expired", {}, 1, 2, Phase.EXPIRED, Reason.EXPIRED),
         ("cancelled", {"cancel": True}, 1, 2, Phase.CANCELLED, Reason.CANCELLED),
@@ -452,6 +454,68 @@ def test_the_lines_and_the_batchs_end_decide_how_the_job_ends(state, spec, ok, f
     seen = replace(seen_batch(state), totals=totals(ok, failed))
 
     assert ends(step(a_job(**spec).submitted(), seen)) == (phase, reason)
+
+
+# --- results that are missing -------------------------------------------------------------------------------------
+
+
+def collecting(since: timedelta) -> JobBuilder:
+    """A job of 1000 requests whose results have been collected for so long."""
+    told = a_job().submitted().with_status(requestCounts={"total": 1000})
+    return told.with_status(phase="Collecting", phaseTime=(NOW - since).isoformat())
+
+
+def results(ok: int, **fields: Any) -> Observed:
+    """A completed batch that says nothing of its counts, with so many results."""
+    batch = a_batch("completed", counts=Counts(), **fields)
+    return replace(observed(ShardSeen(batch=batch)), totals=totals(ok))
+
+
+@pytest.mark.parametrize(("since", "wait"), [(0, 10), (20, 20), (400, 200)])
+def test_results_that_are_missing_are_looked_for_again(since, wait):
+    """The file has 1000 requests: 900 answers of a completed batch are not all, whatever its counts say; the looks
+    become fewer, and the last one is at the end of its patience."""
+    made = step(collecting(timedelta(seconds=since)), results(900))
+
+    assert waits(made) == (Phase.COLLECTING, Reason.RESULTS_INCOMPLETE)
+    assert isinstance(made, Wait)
+    assert "900 of 1000" in made.message
+    assert made.until == NOW + timedelta(seconds=wait)
+
+
+@pytest.mark.parametrize(("lines", "reason"), [(900, Reason.RESULTS_INCOMPLETE), (0, Reason.RESULTS_LOST)])
+def test_results_that_stay_missing_are_no_success(lines, reason):
+    """The job fails for a reason of its own, and says how many there are."""
+    made = step(collecting(RESULTS_WITHIN), results(lines))
+
+    assert ends(made) == (Phase.FAILED, reason)
+
+
+def test_a_batch_of_which_nobody_knows_the_requests_is_believed_but_not_when_it_is_empty():
+    """No count anywhere: what is there is taken, nothing at all is looked for again."""
+    job = a_job().submitted()
+
+    assert ends(step(job, results(5))) == (Phase.SUCCEEDED, Reason.COMPLETED)
+    assert waits(step(job, results(0))) == (Phase.COLLECTING, Reason.RESULTS_INCOMPLETE)
+
+
+def test_of_a_cancelled_batch_the_answers_that_were_counted_must_be_there():
+    """Its other requests have none."""
+    cancelled = a_job(cancel=True).submitted().with_status(requestCounts={"total": 1000})
+    seen = observed(ShardSeen(batch=a_batch("cancelled", counts=Counts(1000, 5, 0))))
+
+    assert ends(step(cancelled, replace(seen, totals=totals(5)))) == (Phase.CANCELLED, Reason.CANCELLED)
+    assert waits(step(cancelled, replace(seen, totals=totals(4)))) == (Phase.COLLECTING, Reason.RESULTS_INCOMPLETE)
+
+
+def test_how_many_results_must_be_there_is_what_the_file_has_or_the_provider_counts():
+    """The greater of the two; 0 where nobody knows."""
+    job = a_job().with_status(requestCounts={"total": 10}).build()
+
+    found = [promised(job, [a_batch("completed", counts=Counts(total))]) for total in (0, 12)]
+
+    assert found == [10, 12]
+    assert promised(a_job().build(), [a_batch("completed", counts=Counts())]) == 0
 
 
 def test_a_failed_batch_with_answers_says_how_many():
@@ -508,6 +572,63 @@ def test_a_batch_whose_input_was_lost_has_it_uploaded_again():
 def test_a_batch_that_failed_while_the_job_was_to_end_is_not_made_again():
     """A cancel outranks another attempt."""
     assert ends(step(a_job(cancel=True).submitted(), seen_batch("failed"))) == (Phase.CANCELLED, Reason.CANCELLED)
+
+
+# --- a provider that is away --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [a_batch(), None])
+@pytest.mark.parametrize(
+    ("spec", "end"),
+    [
+        ({"cancel": True}, (Phase.CANCELLED, Reason.CANCELLED)),
+        ({"activeDeadlineSeconds": 1}, (Phase.FAILED, Reason.DEADLINE_EXCEEDED)),
+    ],
+)
+def test_a_job_that_must_end_does_not_wait_for_ever_for_a_provider_that_is_away(spec, end, batch):
+    """After ten minutes it ends, and says that the batch is left behind and may cost."""
+    seen = observed(ShardSeen(batch=batch, problem=AWAY))
+
+    def asked_for(since: timedelta) -> Step:
+        stopping = a_job(**spec).submitted().with_status(phase="Cancelling", phaseTime=(NOW - since).isoformat())
+        return step(stopping, seen)
+
+    assert waits(asked_for(ASKED_FOR - timedelta(seconds=1))) == (Phase.CANCELLING, Reason.UNREACHABLE)
+    made = asked_for(ASKED_FOR)
+    assert ends(made) == end
+    assert isinstance(made, Finish)
+    assert "batch_1 on team/east" in made.message
+    assert "may still cost" in made.message
+
+
+def test_the_time_before_a_job_had_to_end_does_not_count():
+    """A provider may be away for hours while nothing is wanted of it."""
+    since = (NOW - timedelta(hours=5)).isoformat()
+    running = a_job(cancel=True).submitted().with_status(phase="InProgress", phaseTime=since)
+
+    assert waits(step(running, observed(ShardSeen(problem=AWAY)))) == (Phase.CANCELLING, Reason.UNREACHABLE)
+
+
+def test_a_create_in_doubt_does_not_hold_a_job_that_must_end_for_ever():
+    """The provider that may have the batch is away."""
+    since = (NOW - ASKED_FOR).isoformat()
+    doubt = a_job(cancel=True).create_pending().with_status(phase="Cancelling", phaseTime=since)
+
+    assert ends(step(doubt, observed(ShardSeen(problem=AWAY)))) == (Phase.CANCELLED, Reason.CANCELLED)
+
+
+@pytest.mark.parametrize("seen", [seen_batch("cancelling"), observed(ShardSeen(batch=a_batch(), cancel_accepted=True))])
+def test_an_accepted_cancel_is_waited_for_but_not_for_ever(seen):
+    """Ten minutes are usual; an hour is the most."""
+    cancelled = a_job(cancel=True).submitted()
+    early = cancelled.with_status(phase="Cancelling", phaseTime=(NOW - timedelta(minutes=20)).isoformat())
+    late = cancelled.with_status(phase="Cancelling", phaseTime=(NOW - CANCELLED_WITHIN).isoformat())
+
+    made = step(early, seen)
+
+    assert isinstance(made, Wait)
+    assert made.until == NOW + CANCELLED_WITHIN - timedelta(minutes=20)
+    assert ends(step(late, seen)) == (Phase.CANCELLED, Reason.CANCELLED)
 
 
 # --- a job that ended ---------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from llmbatch.api.reasons import Reason
 from llmbatch.domain import jobstatus
 from llmbatch.domain.remote import Counts
 from llmbatch.domain.steps import AwaitQuota, Close, Finish, Wait
+from llmbatch.domain.trace import Trace
 from support.builders import CREATED, FILE_ID, NOW, a_batch, a_job, a_tag, totals
 
 RUNNING = Wait(Phase.IN_PROGRESS, Reason.RUNNING, "batch batch_1 is in_progress on team/east")
@@ -121,6 +122,48 @@ def test_progress_is_told_in_counts_and_for_the_table():
     assert (job.status.request_counts.completed, job.status.request_counts.failed) == (6, 1)
     assert (job.status.output_file_id, job.status.error_file_id) == ("file-out", "file-err")
     assert jobstatus.progressed(job, [None], NOW) == job
+
+
+def test_the_files_requests_are_told_from_the_start_and_not_forgotten():
+    """0 of 1000 before the provider counts anything; another attempt counts anew."""
+    job = jobstatus.expecting(a_job().submitted().build(), "gpt", 1000)
+    empty = jobstatus.progressed(job, [a_batch(counts=Counts())], NOW)
+    step = Close(0, Reason.QUOTA, "no", counted=True, refused=True, input_lost=False, retry_after=timedelta(0))
+
+    assert (job.status.progress, job.status.model_name) == ("0/1000", "gpt")
+    assert empty.status.progress == "0/1000"
+    assert empty.status.request_counts is not None
+    assert empty.status.request_counts.total == 1000
+    assert jobstatus.closed(empty, step, NOW).status.request_counts is None
+
+
+def test_since_when_a_job_is_in_its_phase_is_told():
+    """It stays while the phase stays, whatever the reason."""
+    later = NOW + timedelta(minutes=5)
+    first = jobstatus.waiting(a_job().submitted().build(), RUNNING, NOW)
+
+    again = jobstatus.waiting(first, Wait(Phase.IN_PROGRESS, Reason.UNREACHABLE, "away"), later)
+    after = jobstatus.waiting(again, Wait(Phase.COLLECTING, Reason.COLLECTING, "on their way"), later)
+
+    assert [job.status.phase_time for job in (first, again, after)] == [NOW, NOW, later]
+
+
+def test_a_route_that_somebody_wrote_is_not_told_as_routed():
+    """Only one with a batch or a pending create is ours."""
+    wished = a_job().annotated(Trace(deployment="team/east")).build()
+
+    assert told(jobstatus.waiting(wished, MISSING, NOW))["Routed"] == ("False", "InputFileNotFound")
+
+
+def test_what_a_deletion_waits_for_is_said_once():
+    """Besides all that the job's conditions said before."""
+    before = jobstatus.waiting(a_job().submitted().build(), RUNNING, NOW)
+
+    waits = jobstatus.deletion_waits(before, "no answer", NOW)
+
+    assert told(waits) == {**told(before), "Reconciling": ("True", "DeletionWaits")}
+    assert waits.status.conditions[-1].message == "no answer"
+    assert jobstatus.deletion_waits(waits, "another", NOW) == waits
 
 
 def test_the_lines_outrank_the_providers_counts():
