@@ -23,8 +23,11 @@ from llmbatch.kube.client import Kube, NamespaceView
 from llmbatch.kube.errors import Conflict, Gone
 from llmbatch.providers.protocol import AccountID
 from llmbatch.reconcile.accounts import Accounts, AccountSettings
+from llmbatch.reconcile.collection import Collection
 from llmbatch.reconcile.index import Index, deployment_key, key_of
+from llmbatch.reconcile.jobs import JobReconciler
 from llmbatch.reconcile.observation import Observation
+from llmbatch.reconcile.retrieval import Retrievals
 from llmbatch.reconcile.submission import Submission
 from llmbatch.reconcile.tenancy import Tenancy
 from llmbatch.reconcile.uploads import form_of
@@ -328,9 +331,6 @@ class Bench:
 
     def forget(self, namespace: str, name: str) -> None: ...
 
-    def last_good(self, namespace: str, name: str, key: str) -> str | None:
-        return None
-
     def bind(self, spec: Any, key: str) -> Any:
         return self.provider(key)
 
@@ -348,7 +348,7 @@ class Process:
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
         clock, kube = bench.clock, cast(Kube, bench.cluster)
-        self.index = Index()
+        self.index = Index(shared_namespaces=bench.shared)
         self.queue = WorkQueue(clock, jitter=random.Random(1))
         for resource in list(bench.cluster.stored.values()):
             self.index.put(resource)
@@ -388,11 +388,9 @@ class Process:
         )
         self.jobs = self._jobs(kube)
 
-    def _jobs(self, kube: Kube) -> Any:
-        from llmbatch.reconcile.collection import Collection
-        from llmbatch.reconcile.jobs import JobReconciler
-
+    def _jobs(self, kube: Kube) -> JobReconciler:
         clock = self._bench.clock
+        retrievals = Retrievals(self.queue, clock)
         return JobReconciler(
             kube,
             self.writer,
@@ -401,7 +399,7 @@ class Process:
             self.tenancy,
             self.observation,
             self.submission,
-            Collection(self.accounts, self.index, clock, sink_of=lambda job: None),
+            Collection(self.accounts, self.index, clock, retrievals, sink_of=lambda job: None),
             cast(Any, self._bench.given_up),
             Quiet(),
             clock,

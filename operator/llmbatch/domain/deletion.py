@@ -64,6 +64,9 @@ def _cleanup(job: BatchJob, shard: Shard, known: ShardSeen) -> Step | None:
         route, batch_id = record.pending.deployment, batch.id
     if not batch_id or not route or known.unknown or not known.ours:
         return None
+    if known.problem and known.problem.reason is Reason.DEPLOYMENT_NOT_FOUND and job.status.phase.finished:
+        # Nothing runs any more, and nobody can be asked. What was delivered was most likely deleted there then.
+        return None if job.status.output else Release(abandoned=known.problem.message)
     if known.problem:
         return Wait(Phase.CANCELLING, known.problem.reason, known.problem.message)
     if job.status.phase.finished or (batch is not None and batch.state.terminal):

@@ -80,7 +80,9 @@ class FilesAndBatches:
 
     async def get_file(self, file_id: str) -> RemoteFile:
         call = self._call_by_id("files.get", "GET", "/files", file_id)
-        return wire.decode_file(await self._account.ask(call), self._target.file_states)
+        found = wire.decode_file(await self._account.ask(call), self._target.file_states)
+        _check_id(call, found.id, file_id)
+        return found
 
     async def list_files(self) -> AsyncIterator[RemoteFile]:
         size = self._target.files_page
@@ -125,7 +127,7 @@ class FilesAndBatches:
         return wire.decode_batch(await self._account.ask(call))
 
     async def get_batch(self, batch_id: str) -> RemoteBatch:
-        return wire.decode_batch(await self._account.ask(self._call_by_id("batches.get", "GET", "/batches", batch_id)))
+        return await self._batch(self._call_by_id("batches.get", "GET", "/batches", batch_id), batch_id)
 
     async def list_batches(self, *, page_size: int = 100) -> AsyncIterator[list[RemoteBatch]]:
         async for page in self._pages("batches.list", "/batches", {"limit": str(page_size)}, page_size):
@@ -135,7 +137,7 @@ class FilesAndBatches:
     async def cancel_batch(self, batch_id: str) -> RemoteBatch:
         call = self._call_by_id("batches.cancel", "POST", "/batches", batch_id, "/cancel")
         try:
-            return wire.decode_batch(await self._account.ask(call))
+            return await self._batch(call, batch_id)
         except (Refused, Unavailable) as error:
             # A batch that ended meanwhile, or is ending, is refused with 400 or 409.
             if error.status not in (400, 409):
@@ -149,6 +151,11 @@ class FilesAndBatches:
         body = await self._account.ask(self._call("batches.list", "GET", "/batches", {"limit": "1"}))
         for entry in wire.decode_page(body, MOST_ENTRIES).data[:1]:
             wire.listed_batch(entry)
+
+    async def _batch(self, call: Call, batch_id: str) -> RemoteBatch:
+        batch = wire.decode_batch(await self._account.ask(call))
+        _check_id(call, batch.id, batch_id)
+        return batch
 
     def _upload_fields(self, ttl: timedelta | None) -> dict[str, str]:
         fields = {"purpose": "batch"}
@@ -199,6 +206,12 @@ class FilesAndBatches:
         if not wire.is_id(object_id):
             raise NotFound(f"{operation}: this is not an id of the provider's", status=404)
         return replace(self._call(operation, method, f"{path}/{quote(object_id, safe='')}{rest}"), by_id=True)
+
+
+def _check_id(call: Call, told: str, asked: str) -> None:
+    """An answer about another object must not be taken for one about this."""
+    if told != asked:
+        raise BadAnswer(f"{call.operation}: the provider answered about another object than it was asked about")
 
 
 class _Cursor:

@@ -99,7 +99,17 @@ class Accounts:
     # --- opening ----------------------------------------------------------------------------------------------
 
     async def open(self, deployment: ModelDeployment, *, cleaning_up: bool = False) -> Opened:
-        """A deployment's client and account with its present key. Raises CredentialsError.
+        """As ``examine``; the error does not name the Secret, which may be another tenant's."""
+        try:
+            return await self.examine(deployment, cleaning_up=cleaning_up)
+        except CredentialsError as error:
+            message = (
+                f"the key of ModelDeployment {route_of(deployment)} is missing or of no use; its owner must mend it"
+            )
+            raise CredentialsError(message, reason=error.reason) from None
+
+    async def examine(self, deployment: ModelDeployment, *, cleaning_up: bool = False) -> Opened:
+        """A deployment's client and account with its present key. Raises CredentialsError, for the deployment's owner.
 
         For cleaning up, the last key that the provider took will do where its Secret is gone.
         """

@@ -67,9 +67,7 @@ class DeploymentReconciler:
         self._index.put(deployment)
         if deployment.metadata.deletion_timestamp is not None:
             return await self._delete(deployment)
-        if names.FINALIZER not in deployment.metadata.finalizers:
-            finalizers = [*deployment.metadata.finalizers, names.FINALIZER]
-            deployment = await self._writer.metadata(deployment, finalizers=finalizers)
+        deployment = await self._writer.claim(deployment)
         health, account = await self._health(deployment)
         if health.ready is None:
             return Requeue(self._recheck)
@@ -80,7 +78,7 @@ class DeploymentReconciler:
 
     async def _health(self, deployment: ModelDeployment) -> tuple[Health, Account | None]:
         try:
-            account, _ = await self._accounts.open(deployment)
+            account, _ = await self._accounts.examine(deployment)
         except LLMBatchError as error:
             return Health(False, error.reason, error.message), None
         stale = account.probed_at is None or self._index.depends_on(deployment) or account.error is not None
@@ -147,11 +145,12 @@ class DeploymentReconciler:
             )
             conditions.set(ConditionType.READY, False, Reason.DELETION_WAITS, message)
             conditions.set(ConditionType.RECONCILING, True, Reason.DELETION_WAITS, message)
-            status = deployment.status.model_copy(update={"conditions": conditions.list()})
+            status = deployment.status.model_copy(
+                update={"conditions": conditions.list(), "observed_generation": deployment.metadata.generation}
+            )
             if status != deployment.status:
                 await self._writer.status(deployment, status.wire())
             return Requeue(self._recheck)
-        left = [finalizer for finalizer in deployment.metadata.finalizers if finalizer != names.FINALIZER]
-        await self._writer.metadata(deployment, finalizers=left)
+        await self._writer.release(deployment)
         self._accounts.forget(route)
         return None

@@ -17,7 +17,7 @@ from llmbatch.api.batchfile import CopyState
 from llmbatch.api.batchjob import Phase
 from llmbatch.api.reasons import ConditionType
 from llmbatch.domain.conditions import condition
-from llmbatch.domain.jobrecord import recorded, shards
+from llmbatch.domain.jobrecord import credible, recorded, shards
 from llmbatch.engine.queue import Key
 from llmbatch.reconcile.askers import Askers
 
@@ -110,6 +110,7 @@ class Index:
         self._jobs_of_file: defaultdict[Key, dict[Key, None]] = defaultdict(dict)
         self._jobs_on_route: defaultdict[str, dict[Key, None]] = defaultdict(dict)
         self._files_on_route: defaultdict[str, dict[Key, None]] = defaultdict(dict)
+        self._shared = frozenset(shared_namespaces)
         self._files_by_model = Askers(shared_namespaces)
         self._waiting = Askers(shared_namespaces)
         self._tokens_on_route: Counter[str] = Counter()
@@ -248,6 +249,7 @@ class Index:
         meta, status = job.metadata, job.status
         file = Key(BatchFile.KIND, meta.namespace, job.spec.input_file_ref.name)
         known = self.files.get(file)
+        job = self.credible(job)
         record = recorded(job, shards(job)[0])
         model = job.spec.target_model_name or status.model_name
         before = self.jobs.get(key_of(job))
@@ -314,6 +316,11 @@ class Index:
 
     # --- questions --------------------------------------------------------------------------------------------
 
+    def credible(self, job: BatchJob) -> BatchJob:
+        """The job without annotations that lead to deployments of other tenants."""
+        home = job.metadata.namespace
+        return credible(job, lambda route: route.split("/", 1)[0] in (home, *self._shared))
+
     def is_live(self, job_uid: str) -> bool:
         """Whether a job of this UID exists."""
         return job_uid in self._live
@@ -335,6 +342,12 @@ class Index:
         """Jobs that still need a file."""
         jobs = ((key, self.jobs[key]) for key in self._jobs_of_file.get(file, ()))
         return [(key, job) for key, job in jobs if not job.finished]
+
+    def copies_of(self, job: Key) -> set[str]:
+        """The ids of all copies of a job's input that are known."""
+        view = self.jobs.get(job)
+        file = self.files.get(view.file) if view else None
+        return {file_id for _, file_id in file.copies if file_id} if file else set()
 
     def files_on(self, route: str) -> list[Key]:
         """Files with a copy on a deployment."""

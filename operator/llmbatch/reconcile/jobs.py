@@ -117,6 +117,7 @@ class JobReconciler:
         if job is None:
             return None
         self._index.put(job)
+        job = self._index.credible(job)
         run = JobRun(job, job.status, Observed(shards=tuple(ShardSeen() for _ in shards(job))))
         try:
             await self._observation.observe(run)
@@ -328,8 +329,7 @@ class JobReconciler:
         meta, record = run.job.metadata, trace(run.job, 0)
         if run.job.spec.deletion_policy == "Retain" and record.deployment and record.batch_id:
             self._accounts.leave(record.deployment, meta.namespace, meta.name, record.batch_id)
-        left = [finalizer for finalizer in meta.finalizers if finalizer != names.FINALIZER]
-        await self._writer.metadata(run.job, finalizers=left)
+        await self._writer.release(run.job)
         return True
 
 

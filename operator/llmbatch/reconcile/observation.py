@@ -91,17 +91,22 @@ class Observation:
         return age >= self._lag and unknown_for >= min(self._lag, UNKNOWN_AT_LEAST)
 
     def _is_ours(self, job: BatchJob, shard: int, batch: RemoteBatch) -> bool:
-        """Whether a batch was made for this job: by its UID, or by its name where that UID is of no live job."""
-        known = shards(job)[shard]
-        if known.batch_id == batch.id:
-            return True
-        tag, meta = Tag.of(batch.metadata), job.metadata
-        if tag is None or tag.shard != shard:
+        """Whether a batch was made for this job: by its UID, or by its name and of its input where that UID is of no
+        live job. What status says counts for a batch without a tag only."""
+        known, meta = shards(job)[shard], job.metadata
+        confirmed, tag = known.batch_id == batch.id, Tag.of(batch.metadata)
+        if tag is None:
+            return confirmed
+        if tag.shard != shard:
             return False
         if tag.uid == meta.uid:
             return tag.attempt >= known.attempt
         same_name = (tag.cluster, tag.namespace, tag.name) == (self._cluster, meta.namespace, meta.name)
-        return same_name and not self._index.is_live(tag.uid)
+        if not same_name or self._index.is_live(tag.uid):
+            return False
+        copies = self._index.copies_of(key_of(job))
+        # A copy may have been replaced since the batch was adopted.
+        return confirmed or not copies or batch.input_file_id in copies
 
     async def observe_input(self, run: JobRun) -> None:
         """The file and the deployments; only a job without a batch needs them."""
@@ -116,7 +121,7 @@ class Observation:
         wanted = job.spec.target_model_name
         if seen.valid and (wanted in seen.models if wanted else len(seen.models) == 1):
             model = model_of(job, seen)
-            run.job = jobstatus.with_status(job, model_name=model)
+            run.job = jobstatus.expecting(job, model, seen.requests)
             run.uploads = {
                 copy.file_id: copy.upload_time
                 for entry in file.status.deployments
@@ -202,4 +207,5 @@ def _file_seen(file: BatchFile) -> FileSeen:
         models=file.spec.target_model_names,
         endpoint=file.status.endpoint,
         tokens=file.status.estimated_input_tokens or 0,
+        requests=file.status.requests or 0,
     )

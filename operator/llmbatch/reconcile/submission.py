@@ -136,11 +136,10 @@ class Submission:
         pending = trace(run.job, step.shard).pending
         await self._record(run, step.shard, Trace())
         self._settle(run.job, step.shard, pending)
-        if pending is not None:
-            run.job = jobstatus.withdrawn(run.job, step.shard)
-            if jobstatus.in_submission(run.written, step.shard):
-                # Status is believed before annotations: left there, the doubt would be put back over the next record.
-                await self._write(run)
+        run.job = jobstatus.withdrawn(run.job, step.shard)
+        if jobstatus.records(run.written, step.shard):
+            # Status is believed before annotations: left there, it would be put back over the next record.
+            await self._write(run)
         run.forget(step.shard)
 
     async def repair(self, run: JobRun, step: Repair) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from llmbatch.api import names
 from llmbatch.api.base import Resource
 from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.kube.client import Kube
@@ -46,6 +47,17 @@ class Writer:
         stored = await self._kube.patch_metadata(resource, annotations=annotations, finalizers=finalizers)
         self._spread(stored)
         return stored
+
+    async def claim(self, resource: R) -> R:
+        """The resource with the finalizer that holds it until all that was made for it is gone. Raises as metadata."""
+        if names.FINALIZER in resource.metadata.finalizers:
+            return resource
+        return await self.metadata(resource, finalizers=[*resource.metadata.finalizers, names.FINALIZER])
+
+    async def release(self, resource: R) -> R:
+        """Let a resource that is being deleted go. Raises as metadata."""
+        left = [finalizer for finalizer in resource.metadata.finalizers if finalizer != names.FINALIZER]
+        return await self.metadata(resource, finalizers=left)
 
     async def status(self, resource: R, status: Mapping[str, Any], *, at_version: bool = False) -> R:
         """The whole status. Raises Gone, and with ``at_version`` Conflict where the resource is not as it was read."""
