@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import itertools
 import random
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -37,6 +37,9 @@ class WorkQueue:
     A key that is added while it runs runs again after ``done``. Delays are in seconds; a restart derives them anew
     from the resources, so nothing here is kept. Belongs to one event loop. ``observe_wait`` is told how many seconds
     a key was ready before it was taken.
+
+    Of one namespace at most ``max_running_per_namespace`` keys are under way, so that no tenant holds every worker;
+    its other keys wait in their order and hold up nobody. Keys without a namespace are not counted.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class WorkQueue:
         max_delay: float = 300.0,
         jitter: random.Random | None = None,
         observe_wait: Callable[[float], None] = lambda seconds: None,
+        max_running_per_namespace: int | None = None,
     ) -> None:
         self._clock = clock
         self._base_delay = base_delay
@@ -54,7 +58,11 @@ class WorkQueue:
         self._jitter = jitter or random.Random()
         self._observe_wait = observe_wait
         self._ready: OrderedDict[Key, float] = OrderedDict()
+        self._most = max_running_per_namespace
+        self._held: dict[str, OrderedDict[Key, float]] = {}
+        self._released: OrderedDict[Key, float] = OrderedDict()
         self._running: dict[Key, float] = {}
+        self._running_in: Counter[str] = Counter()
         self._again: set[Key] = set()
         self._due: dict[Key, float] = {}
         self._heap: list[tuple[float, int, Key]] = []
@@ -72,7 +80,7 @@ class WorkQueue:
         self._due.pop(key, None)
         if key in self._running:
             self._again.add(key)
-        elif key not in self._ready:
+        elif not self._is_ready(key):
             self._make_ready(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
@@ -81,7 +89,7 @@ class WorkQueue:
             self.add(key)
             return
         due = self._clock.monotonic() + seconds
-        if self._closed or key in self._ready or key in self._again or self._due.get(key, due + 1) <= due:
+        if self._closed or self._is_ready(key) or key in self._again or self._due.get(key, due + 1) <= due:
             return
         self._due[key] = due
         if len(self._heap) > 2 * len(self._due) + COMPACT_ABOVE:
@@ -111,12 +119,16 @@ class WorkQueue:
     def discard(self, key: Key) -> None:
         """The resource is gone: drop everything that is kept of it. A run under way is not touched."""
         self._again.discard(key)
-        for kept in (self._ready, self._due, self._failures):
+        for kept in (self._ready, self._released, self._due, self._failures):
             kept.pop(key, None)
+        if key.namespace in self._held:
+            self._held[key.namespace].pop(key, None)
+            # It may have been the one that a place had become free for.
+            self._let_go(key.namespace)
 
     async def get(self) -> Key:
         """Wait for the next key; the caller calls ``done`` when its run has ended. Raises QueueShutDown."""
-        while not self._ready:
+        while (found := self._take()) is None:
             if self._closed:
                 raise QueueShutDown
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -129,17 +141,20 @@ class WorkQueue:
                 raise
             finally:
                 self._getters.pop(waiting, None)
-        if self._closed:
-            raise QueueShutDown
-        key, since = self._ready.popitem(last=False)
+        key, since = found
         now = self._clock.monotonic()
         self._running[key] = now
+        self._running_in[key.namespace] += 1
         self._observe_wait(now - since)
         return key
 
     def done(self, key: Key) -> None:
         """The run of the key has ended; it is ready again if it was added meanwhile."""
-        self._running.pop(key, None)
+        if self._running.pop(key, None) is not None:
+            self._running_in[key.namespace] -= 1
+            if not self._running_in[key.namespace]:
+                del self._running_in[key.namespace]
+        self._let_go(key.namespace)
         if key in self._again:
             self._again.discard(key)
             self._make_ready(key)
@@ -150,7 +165,7 @@ class WorkQueue:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        for kept in (self._ready, self._again, self._due, self._heap):
+        for kept in (self._ready, self._released, self._held, self._again, self._due, self._heap):
             kept.clear()
         for waiting in self._getters:
             if not waiting.done():
@@ -158,8 +173,9 @@ class WorkQueue:
 
     @property
     def depth(self) -> int:
-        """Keys that wait for a worker, or for their own run to end."""
-        return len(self._ready) + len(self._again)
+        """Keys that wait for a worker, for others of their namespace, or for their own run to end."""
+        held = sum(map(len, self._held.values()))
+        return len(self._ready) + len(self._released) + len(self._again) + held
 
     @property
     def waiting(self) -> int:
@@ -174,12 +190,39 @@ class WorkQueue:
     @property
     def oldest_age(self) -> float:
         """Seconds that the key at the head has waited for a worker; 0 when none waits."""
-        return self._clock.monotonic() - next(iter(self._ready.values())) if self._ready else 0.0
+        waiting = self._released or self._ready
+        return self._clock.monotonic() - next(iter(waiting.values())) if waiting else 0.0
 
     @property
     def longest_run(self) -> float:
         """Seconds that the longest run under way has taken so far; 0 when none is."""
         return self._clock.monotonic() - min(self._running.values()) if self._running else 0.0
+
+    def _is_ready(self, key: Key) -> bool:
+        return key in self._ready or key in self._released or key in self._held.get(key.namespace, ())
+
+    def _take(self) -> tuple[Key, float] | None:
+        """The first key that may run, and since when it is ready; those before it are held."""
+        while self._released or self._ready:
+            came_back = bool(self._released)
+            key, since = (self._released or self._ready).popitem(last=False)
+            if self._most is None or not key.namespace or self._running_in[key.namespace] < self._most:
+                return key, since
+            held = self._held.setdefault(key.namespace, OrderedDict())
+            held[key] = since
+            if came_back:
+                held.move_to_end(key, last=False)
+        return None
+
+    def _let_go(self, namespace: str) -> None:
+        """A place of the namespace is free: its key that waits longest comes before all that are ready."""
+        held = self._held.get(namespace)
+        if held:
+            key, since = held.popitem(last=False)
+            self._released[key] = since
+            self._wake()
+        if not held:
+            self._held.pop(namespace, None)
 
     def _make_ready(self, key: Key) -> None:
         self._ready[key] = self._clock.monotonic()

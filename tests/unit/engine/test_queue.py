@@ -218,11 +218,104 @@ async def test_the_queue_tells_how_far_behind_it_is(clock: VirtualClock):
     assert (queue.oldest_age, queue.longest_run) == (6.0, 4.0)
 
 
-async def test_random_use_neither_loses_nor_doubles_work(clock: VirtualClock):
+def keys_of(namespace: str, count: int) -> list[Key]:
+    return [Key("BatchJob", namespace, str(n)) for n in range(count)]
+
+
+async def test_one_namespace_cannot_hold_every_worker(clock: VirtualClock):
+    """Above its share a namespace waits for itself, in its order, and those behind it are taken at once."""
+    queue = WorkQueue(clock, max_running_per_namespace=2)
+    noisy, quiet = keys_of("noisy", 5), keys_of("quiet", 1)
+    for key in [*noisy, *quiet]:
+        queue.add(key)
+
+    taken = [await queue.get() for _ in range(3)]
+    next_one = asyncio.create_task(queue.get())
+    await settle()
+    assert taken == [*noisy[:2], *quiet]
+    assert not next_one.done()
+    assert queue.depth == 3
+
+    queue.done(noisy[1])
+
+    assert await next_one == noisy[2]
+    queue.done(noisy[0])
+    queue.done(noisy[2])
+    assert [await queue.get() for _ in range(2)] == noisy[3:]
+    assert queue.depth == 0
+
+
+async def test_what_waits_for_its_namespace_is_older_than_what_comes_after(clock: VirtualClock):
+    """A place that becomes free goes to the key that waited longest, before any that was added since."""
+    queue = WorkQueue(clock, max_running_per_namespace=1)
+    first, second = keys_of("noisy", 2)
+    queue.add(first)
+    queue.add(second)
+    await queue.get()
+    other = asyncio.create_task(queue.get())
+    await settle()
+    other.cancel()
+    queue.add(A)
+
+    queue.done(first)
+
+    assert [await queue.get() for _ in range(2)] == [second, A]
+
+
+async def test_keys_that_wait_for_their_namespace_are_there_once(clock: VirtualClock):
+    """Adding, delaying and discarding treat them as what they are: ready."""
+    queue = WorkQueue(clock, max_running_per_namespace=1)
+    running, held, gone = keys_of("noisy", 3)
+    for key in (running, held, gone):
+        queue.add(key)
+    await queue.get()
+    waiting = asyncio.create_task(queue.get())
+    await settle()
+
+    queue.add(held)
+    queue.add_after(held, 5)
+    queue.discard(gone)
+    assert (queue.depth, queue.waiting) == (1, 0)
+    queue.done(running)
+
+    assert await waiting == held
+    assert queue.depth == 0
+
+
+async def test_a_discarded_key_leaves_its_place_to_the_next(clock: VirtualClock):
+    """A place that became free for a key that is gone is not lost."""
+    queue = WorkQueue(clock, max_running_per_namespace=1)
+    running, gone, held = keys_of("noisy", 3)
+    for key in (running, gone, held):
+        queue.add(key)
+    await queue.get()
+    waiting = asyncio.create_task(queue.get())
+    await settle()
+    waiting.cancel()
+    queue.done(running)
+
+    queue.discard(gone)
+
+    assert queue.depth == 1
+    assert await queue.get() == held
+
+
+async def test_keys_without_a_namespace_are_not_counted(clock: VirtualClock):
+    """They are nobody's in particular."""
+    queue = WorkQueue(clock, max_running_per_namespace=1)
+    keys = keys_of("", 3)
+    for key in keys:
+        queue.add(key)
+
+    assert [await queue.get() for _ in range(3)] == keys
+
+
+@pytest.mark.parametrize("most", [None, 1, 3])
+async def test_random_use_neither_loses_nor_doubles_work(clock: VirtualClock, most: int | None):
     """Whatever the order of calls, each key runs once at a time and everything added is run in the end."""
     rng = random.Random(3)
-    queue = WorkQueue(clock, jitter=rng)
-    keys = [Key("BatchJob", "default", str(n)) for n in range(20)]
+    queue = WorkQueue(clock, jitter=rng, max_running_per_namespace=most)
+    keys = [Key("BatchJob", f"team-{n % 3}", str(n)) for n in range(20)]
     running: set[Key] = set()
     wanted: set[Key] = set()
 
@@ -231,6 +324,7 @@ async def test_random_use_neither_loses_nor_doubles_work(clock: VirtualClock):
             key = await queue.get()
             assert key not in running
             running.add(key)
+            assert most is None or sum(other.namespace == key.namespace for other in running) <= most
             wanted.discard(key)
             await clock.sleep(rng.random() * 3)
             running.discard(key)
