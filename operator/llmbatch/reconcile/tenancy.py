@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 from llmbatch.api import ModelDeployment
 from llmbatch.api.reasons import ConditionType, Reason
 from llmbatch.domain.conditions import condition
-from llmbatch.domain.errors import LLMBatchError
 from llmbatch.domain.matching import admits
 from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.kube.client import Kube
+from llmbatch.kube.errors import Forbidden
 from llmbatch.reconcile.index import Index
 
 LABELS_AGE = 30.0
@@ -32,7 +32,7 @@ class Tenancy:
         self._labels: dict[str, tuple[float, Mapping[str, str] | None]] = {}
 
     async def deployments_for(self, models: Collection[str], namespace: str) -> list[ModelDeployment]:
-        """The deployments of some models that admit a namespace, those being deleted left out."""
+        """The deployments of some models that admit a namespace, those being deleted left out. Raises KubeError."""
         found = []
         for deployment in self._index.deployments_of(models):
             if deployment.metadata.deletion_timestamp is not None:
@@ -59,13 +59,14 @@ class Tenancy:
         self._queue.add(key)
 
     async def _labels_of(self, namespace: str) -> Mapping[str, str] | None:
+        """None where they may not be read. Any other failure rises: it is no reason to shut a namespace out."""
         now = self._clock.monotonic()
         read_at, labels = self._labels.get(namespace, (float("-inf"), None))
         if now - read_at > LABELS_AGE:
             try:
                 found = await self._kube.namespace(namespace)
-                labels = found.labels if found else None
-            except LLMBatchError:
-                labels = None
+            except Forbidden:
+                found = None
+            labels = found.labels if found else None
             self._labels[namespace] = (now, labels)
         return labels
