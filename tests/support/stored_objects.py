@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmbatch.domain.errors import OutputConflict
@@ -51,6 +53,10 @@ class Networks:
     """Refuses the addresses it is told of, and no others."""
 
     refused: frozenset[str] = frozenset()
+
+    async def resolve(self, host: str) -> Sequence[str]:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
     def refusal(self, address: str) -> str | None:
         return f"{address} is refused here" if address in self.refused else None

@@ -17,12 +17,14 @@ import kopf
 from llmbatch.api import BatchFile, BatchJob, ModelDeployment
 from llmbatch.api.batchjob import Phase
 from llmbatch.app.liveness import Liveness
+from llmbatch.app.network import Network
 from llmbatch.app.settings import Settings
 from llmbatch.app.watching import Watching
 from llmbatch.domain.networks import NetworkPolicy
 from llmbatch.domain.owner import Owner
 from llmbatch.engine.clock import SystemClock
 from llmbatch.engine.queue import Key, WorkQueue
+from llmbatch.engine.resolver import Resolver
 from llmbatch.engine.workers import Requeue, Workers
 from llmbatch.handlers.informer import Informer
 from llmbatch.handlers.login import connection
@@ -60,6 +62,8 @@ logger = logging.getLogger(__name__)
 LEASE_SECONDS = 15.0
 DRAIN_SECONDS = 4.0
 """What reconciles under way may take at a clean stop; well within 10 s with all the rest."""
+NAMESPACE_SHARE = 4
+"""A namespace holds at most this part of the workers, so that one tenant's slow hosts do not hold up all others."""
 SETTLING = timedelta(seconds=2)
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -76,7 +80,8 @@ class Operator:
         self.clock = SystemClock()
         self.metrics = Metrics()
         self.index = Index(shared_namespaces=settings.shared_deployment_namespace)
-        self.queue = WorkQueue(self.clock, observe_wait=self.metrics.waited)
+        share = max(2, settings.workers // NAMESPACE_SHARE)
+        self.queue = WorkQueue(self.clock, observe_wait=self.metrics.waited, max_running_per_namespace=share)
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -183,10 +188,11 @@ class Operator:
 
     def _wire(self, cluster: str, election: Election) -> tuple[Workers, Callable[[], Awaitable[None]]]:
         settings, clock, kube, index, queue = self.settings, self.clock, self.kube, self.index, self.queue
-        networks = NetworkPolicy(settings.networks)
+        networks = Network(NetworkPolicy(settings.networks), Resolver(clock))
         providers = Providers(
             clock=clock,
             refusal=networks.refusal,
+            resolve=networks.resolve,
             settings=ProviderSettings(timeouts=Timeouts(create=settings.create_timeout)),
             hooks=Hooks(election.guard, self.metrics.provider_request, self.metrics.uploaded_bytes),
         )

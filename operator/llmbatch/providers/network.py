@@ -20,8 +20,8 @@ from llmbatch.domain.errors import EndpointNotAllowed
 Refusal = Callable[[str], str | None]
 """Why no connection may be made to this IP address, or None if it may."""
 
-Resolve = Callable[[str, int, float | None], Awaitable[Sequence[str]]]
-"""All addresses of a host and port, found within so many seconds; raises httpcore2's errors of connecting."""
+Resolve = Callable[[str], Awaitable[Sequence[str]]]
+"""All addresses of a host; raises OSError. Without one, the event loop's few threads are used."""
 
 SocketOptions = Iterable[httpcore2.SOCKET_OPTION]
 LEAST_TRY = 2.0
@@ -55,7 +55,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         socket_options: SocketOptions | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         deadline = None if timeout is None else time.monotonic() + timeout
-        addresses = await self._resolve(host, port, timeout)
+        addresses = await self._addresses(host, timeout)
         for address in addresses:
             if why := self._refusal(embedded(address)):
                 raise EndpointNotAllowed(f"{host} must not be connected to: {why}; --allow-network allows a network")
@@ -73,6 +73,22 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
                     raise
         raise httpcore2.ConnectError("the host has no address")
 
+    async def _addresses(self, host: str, seconds: float | None) -> Sequence[str]:
+        """All addresses of a host, the families by turns so that one broken family costs one try.
+
+        ``2130706433`` and ``0x7f.1`` are resolved as addresses too, so they are checked as what they mean.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                addresses = await self._resolve(host)
+        except TimeoutError:
+            raise httpcore2.ConnectTimeout("the name was not resolved in time") from None
+        except (OSError, UnicodeError):
+            raise httpcore2.ConnectError("the name cannot be resolved") from None
+        preferred = [address for address in addresses if (":" in address) is (":" in addresses[0])]
+        others = [address for address in addresses if address not in preferred]
+        return [address for turn in zip_longest(preferred, others) for address in turn if address is not None]
+
     async def connect_unix_socket(
         self,
         path: str,
@@ -89,7 +105,13 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     """httpx2 over a pool of guarded connections. No environment variable has a say in where they go."""
 
     def __init__(
-        self, refusal: Refusal, *, connections: int, ssl_context: ssl.SSLContext | None, proxy: str | None = None
+        self,
+        refusal: Refusal,
+        *,
+        connections: int,
+        ssl_context: ssl.SSLContext | None,
+        proxy: str | None = None,
+        resolve: Resolve | None = None,
     ) -> None:
         self._refusal = refusal if proxy else None
         self._pool = httpcore2.AsyncConnectionPool(
@@ -98,7 +120,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             max_connections=connections,
             max_keepalive_connections=connections,
             keepalive_expiry=30.0,
-            network_backend=None if proxy else GuardedBackend(refusal),
+            network_backend=None if proxy else GuardedBackend(refusal, resolve=resolve),
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -153,23 +175,9 @@ def refuse_literal(host: str, refusal: Refusal) -> None:
         raise EndpointNotAllowed(f"{host} must not be connected to: {why}; --allow-network allows a network")
 
 
-async def _resolve(host: str, port: int, within: float | None) -> Sequence[str]:
-    """All addresses of a host, the families by turns so that one broken family costs one try.
-
-    The resolver reads ``2130706433`` and ``0x7f.1`` as addresses too, so they are checked as what they mean.
-    """
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(within):
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except TimeoutError:
-        raise httpcore2.ConnectTimeout("the name was not resolved in time") from None
-    except (OSError, UnicodeError):
-        raise httpcore2.ConnectError("the name cannot be resolved") from None
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    preferred = [address for address in addresses if (":" in address) is (":" in addresses[0])]
-    others = [address for address in addresses if address not in preferred]
-    return [address for turn in zip_longest(preferred, others) for address in turn if address is not None]
+async def _resolve(host: str) -> Sequence[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def _share(deadline: float | None, others: int) -> float | None:

@@ -16,7 +16,7 @@ from llmbatch.api.modeldeployment import ModelDeploymentSpec
 from llmbatch.domain.errors import Refused
 from llmbatch.providers import azure, openai
 from llmbatch.providers.http import Account
-from llmbatch.providers.network import GuardedTransport, Refusal
+from llmbatch.providers.network import GuardedTransport, Refusal, Resolve
 from llmbatch.providers.protocol import AccountID, BatchProvider, Clock
 from llmbatch.providers.settings import Hooks, ProviderSettings
 from llmbatch.providers.target import Target, checked_key
@@ -52,11 +52,13 @@ class Providers:
         *,
         clock: Clock,
         refusal: Refusal,
+        resolve: Resolve | None = None,
         settings: ProviderSettings | None = None,
         hooks: Hooks | None = None,
     ) -> None:
         self._clock = clock
         self._refusal = refusal
+        self._resolve = resolve
         self._settings = settings or ProviderSettings()
         self._hooks = hooks or Hooks()
         self._salt = secrets.token_bytes(32)
@@ -109,6 +111,7 @@ class Providers:
             connections=self._settings.concurrent_calls + self._settings.concurrent_transfers,
             ssl_context=self._shared_tls() if endpoint.startswith("https:") else None,
             proxy=self._settings.proxy,
+            resolve=self._resolve,
         )
 
     def _shared_tls(self) -> ssl.SSLContext:

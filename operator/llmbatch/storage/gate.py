@@ -13,8 +13,7 @@ import base64
 import contextlib
 import hmac
 import secrets
-import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
@@ -27,7 +26,11 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class NetworkPolicy(Protocol):
-    """Says which addresses may be connected to."""
+    """Says where hosts are, and which addresses may be connected to."""
+
+    async def resolve(self, host: str) -> Sequence[str]:
+        """All addresses of a host. Raises OSError."""
+        ...
 
     def refusal(self, address: str) -> str | None:
         """Why this IP address may not be connected to, or None where it may."""
@@ -57,9 +60,7 @@ class Target:
 
     async def addresses(self, networks: NetworkPolicy) -> list[str]:
         """Every address of the host, all of them allowed. Raises NotAllowed, and OSError where there is none."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        addresses = list(await networks.resolve(self.host))
         for address in addresses:
             if reason := networks.refusal(address):
                 raise NotAllowed(reason)

@@ -61,7 +61,7 @@ class Connector(httpcore2.AsyncNetworkBackend):
 
 
 def resolver(*addresses: str):
-    async def resolve(host: str, port: int, within: float | None) -> Sequence[str]:
+    async def resolve(host: str) -> Sequence[str]:
         return addresses
 
     return resolve

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from llmbatch.api.modeldeployment import ModelDeploymentSpec
+from llmbatch.api.modeldeployment import ModelDeploymentSpec, OpenAIProvider
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.errors import CredentialsError, EndpointNotAllowed, Refused
 from llmbatch.providers.http import Account
@@ -113,12 +113,14 @@ async def test_what_cannot_be_a_key_is_not_sent(key: str):
     assert not key.strip() or key.strip() not in str(raised.value)
 
 
-async def test_an_organization_cannot_break_a_header():
-    """What a spec says is sent as it is or not at all."""
-    providers, _ = some_providers()
+def test_an_organization_cannot_break_a_header():
+    """What a spec says is sent as it is or not at all, even where its schema let more through."""
+    block = OpenAIProvider.model_construct(
+        base_url="https://api.openai.com/v1", model="m", organization="o\r\nX-Evil: 1", project=None
+    )
 
     with pytest.raises(Refused, match="organization"):
-        providers.bind(openai(organization="o\r\nX-Evil: 1"), KEY)
+        KINDS["openAI"](block)
 
 
 async def test_deployments_of_one_account_share_its_connections():

@@ -114,7 +114,7 @@ async def test_what_cannot_be_understood_is_refused(head: str) -> None:
         assert upstream.heads == []
 
 
-class Flipping:
+class Flipping(Networks):
     """Allows an address once, as when a name is pointed elsewhere between the check and the connection."""
 
     def __init__(self) -> None:
