@@ -69,7 +69,7 @@ class FilesAndBatches:
             call,
             headers=headers,
             content=form,
-            transfer=True,
+            lane="upload",
             repeatable=False,
             total=timeouts.transfer,
             answer_within=timeouts.upload_answer,
@@ -104,7 +104,7 @@ class FilesAndBatches:
 
     def download(self, file_id: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         call = self._call_by_id("files.content", "GET", "/files", file_id, "/content")
-        return self._account.stream(replace(call, transfer=True, total=self._account.settings.timeouts.transfer))
+        return self._account.stream(replace(call, lane="download", total=self._account.settings.timeouts.transfer))
 
     async def create_batch(
         self, *, input_file_id: str, endpoint: str, completion_window: str, metadata: Mapping[str, str]

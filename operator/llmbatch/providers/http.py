@@ -7,11 +7,12 @@ import random
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx2
 
 from llmbatch import __version__
+from llmbatch.api.reasons import Reason
 from llmbatch.domain.errors import (
     BadAnswer,
     EndpointNotAllowed,
@@ -19,6 +20,7 @@ from llmbatch.domain.errors import (
     NotSent,
     ProviderError,
     RateLimited,
+    Refused,
     Unavailable,
 )
 from llmbatch.providers.pauses import Pauses
@@ -46,7 +48,7 @@ class Call:
     answer_within: float
     repeatable: bool = False
     by_id: bool = False
-    transfer: bool = False
+    lane: Literal["call", "upload", "download"] = "call"
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes | AsyncIterable[bytes] | None = None
     largest: int = LARGEST_ANSWER
@@ -89,8 +91,11 @@ class Account:
         self._hooks = hooks
         self._connect = connect
         self._jitter = jitter
-        self._calls = asyncio.Semaphore(settings.concurrent_calls)
-        self._transfers = asyncio.Semaphore(settings.concurrent_transfers)
+        self._lanes = {
+            "call": asyncio.Semaphore(settings.concurrent_calls),
+            "upload": asyncio.Semaphore(settings.concurrent_uploads),
+            "download": asyncio.Semaphore(settings.concurrent_downloads),
+        }
         self._pauses = Pauses(clock)
         self._transport: httpx2.AsyncBaseTransport | None = None
         self._in_use = 0
@@ -160,7 +165,7 @@ class Account:
         limit = asyncio.timeout(call.total)
         self._in_use += 1
         try:
-            async with limit, self._transfers if call.transfer else self._calls:
+            async with limit, self._lanes[call.lane]:
                 await self._wait_turn(call)
                 progress.started = self._clock.monotonic()
                 async with self._answered(call, progress) as response:
@@ -188,7 +193,7 @@ class Account:
     async def _wait_turn(self, call: Call) -> None:
         while (left := self._pauses.left(call.operation)) > 0:
             if not call.repeatable or left > self.settings.patience:
-                message = f"the provider asked for a pause, {call.operation} waits for {left:.0f} s more"
+                message = f"the provider asked for a pause, {call.operation} waits for its end"
                 raise RateLimited(message, retry_after=left)
             await self._clock.sleep(left)
 
@@ -217,13 +222,7 @@ class Account:
             },
             "trace": self._ask_guard,
         }
-        request = httpx2.Request(
-            call.method,
-            call.url,
-            headers={**self._headers, **call.headers},
-            content=call.content,
-            extensions=extensions,
-        )
+        request = self._request(call, extensions)
         self._hooks.guard()
         transport = self._transport = self._transport or self._connect()
         progress.handed_over = True
@@ -233,6 +232,18 @@ class Account:
             raise NotSent(f"{call.operation}: no connection to the provider ({_cause(error)})") from None
         except (httpx2.TransportError, httpx2.StreamError) as error:
             raise NoAnswer(f"{call.operation}: no answer from the provider ({type(error).__name__})") from None
+
+    def _request(self, call: Call, extensions: dict[str, Any]) -> httpx2.Request:
+        headers = {**self._headers, **call.headers}
+        try:
+            made = httpx2.Request(call.method, call.url, headers=headers, content=call.content, extensions=extensions)
+            port = made.url.port
+            if made.url.host and (port is None or 0 < port < 65536):
+                return made
+        except (httpx2.InvalidURL, ValueError):
+            pass
+        message = f"{call.operation}: the endpoint is no URL that can be used; make a ModelDeployment with another one"
+        raise Refused(message, reason=Reason.PROVIDER_ERROR)
 
     async def _ask_guard(self, event: str, info: Mapping[str, Any]) -> None:
         if event == "http11.send_request_headers.started":

@@ -106,11 +106,12 @@ class Providers:
         )
 
     def _connect(self, endpoint: str) -> httpx2.AsyncBaseTransport:
+        settings = self._settings
         return GuardedTransport(
             self._refusal,
-            connections=self._settings.concurrent_calls + self._settings.concurrent_transfers,
+            connections=settings.concurrent_calls + settings.concurrent_uploads + settings.concurrent_downloads,
             ssl_context=self._shared_tls() if endpoint.startswith("https:") else None,
-            proxy=self._settings.proxy,
+            proxy=settings.proxy,
             resolve=self._resolve,
         )
 

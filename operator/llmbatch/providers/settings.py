@@ -30,8 +30,9 @@ class ProviderSettings:
 
     timeouts: Timeouts = field(default_factory=Timeouts)
     concurrent_calls: int = 16
-    concurrent_transfers: int = 4
-    """Uploads and downloads, apart from the calls so that these are never held up by them."""
+    concurrent_uploads: int = 4
+    concurrent_downloads: int = 4
+    """Each apart from the others: a slow source holds up no results, and neither of them holds up calls."""
     retries: int = 2
     backoff: float = 0.5
     """Seconds before the first retry; doubled for the second."""

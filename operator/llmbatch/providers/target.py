@@ -62,8 +62,15 @@ def checked_header(name: str, value: str) -> str:
 
 
 def normalized(url: str) -> str:
-    """A base URL in one form: scheme and host in lower case, no default port, no slash at the end."""
-    parts = urlsplit(url)
+    """A base URL in one form: scheme and host in lower case, no default port, no slash at the end.
+
+    What is no URL stays as it is, and every call to it is refused: so the deployment says what is wrong with it, and
+    nobody else is concerned.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
     host = parts.netloc.lower()
     default = {"https": ":443", "http": ":80"}.get(parts.scheme.lower())
     if default:

@@ -123,6 +123,17 @@ def test_an_organization_cannot_break_a_header():
         KINDS["openAI"](block)
 
 
+@pytest.mark.parametrize("url", ["https://[abc]/v1", "https://[1:2:3:4:5:6:7:8:9]", "https://a.example:99999/v1"])
+async def test_an_endpoint_that_is_no_url_is_told_by_its_calls(url: str):
+    """Its deployment says so; those who only look at the deployment are not concerned."""
+    providers, _ = some_providers()
+    spec = openai(baseURL=url)
+    assert target_of(spec).label == "OpenAI"
+
+    with pytest.raises(Refused, match="no URL that can be used"):
+        await providers.bind(spec, KEY).probe()
+
+
 async def test_deployments_of_one_account_share_its_connections():
     """Limits and pauses are the account's, so that they are shared too."""
     providers, _ = some_providers()

@@ -150,8 +150,8 @@ async def test_a_name_cannot_break_out_of_the_form():
         await a_provider(STORED).batches.upload(stream([]), name='a"\r\nx: y.jsonl', ttl=None)
 
 
-async def test_uploads_do_not_hold_up_calls():
-    """A batch is followed while as many files as may be are under way to its account."""
+async def test_uploads_hold_up_neither_calls_nor_downloads():
+    """A batch is followed, and its results come, while as many files as may be are under way to its account."""
     hold, started = asyncio.Event(), asyncio.Semaphore(0)
 
     async def lines() -> AsyncIterator[bytes]:
@@ -162,11 +162,13 @@ async def test_uploads_do_not_hold_up_calls():
     made = a_provider(handler=lambda r: STORED if r.method == "POST" else httpx2.Response(200, json=a_batch()))
     tasks = [asyncio.ensure_future(made.batches.upload(lines(), name="a.jsonl", ttl=None)) for _ in range(20)]
     async with asyncio.timeout(10):
-        for _ in range(made.account.settings.concurrent_transfers):
+        for _ in range(made.account.settings.concurrent_uploads):
             await started.acquire()
 
     async with asyncio.timeout(10):
         assert (await made.batches.get_batch("batch_1")).id == "batch_1"
+        async with made.batches.download("file-1") as pieces:
+            assert [piece async for piece in pieces]
     assert started.locked()
     hold.set()
     await asyncio.gather(*tasks)
