@@ -126,7 +126,8 @@ class Elector:
 
     Skew between clocks does not matter: a Lease is free when its record has not changed for its own duration by
     *this* process's monotonic clock. All times are in seconds; ``renew_deadline`` must be below ``lease_duration``,
-    and the difference is what calls under way have to end in.
+    and the difference is what calls under way have to end in. A standby looks every ``acquire_period``, which is only
+    a read, so that it takes over soon.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class Elector:
         lease_duration: float = 15.0,
         renew_deadline: float = 10.0,
         retry_period: float = 2.0,
+        acquire_period: float = 1.0,
         rng: random.Random | None = None,
     ) -> None:
         if not retry_period < renew_deadline < lease_duration:
@@ -148,6 +150,7 @@ class Elector:
         self._lease_duration = lease_duration
         self._renew_deadline = renew_deadline
         self._retry_period = retry_period
+        self._acquire_period = acquire_period
         self._rng = rng or random.Random()
         self._observed: StoredLease | None = None
         self._observed_at = 0.0
@@ -213,7 +216,7 @@ class Elector:
             if not waits and self._observed:
                 logger.info("%s waits for the lease of %s", self.identity, self._observed.spec.get("holderIdentity"))
                 waits = True
-            await self._clock.sleep(self._retry_period * (1 + self._rng.random() * RETRY_JITTER))
+            await self._clock.sleep(self._acquire_period * (1 + self._rng.random() * RETRY_JITTER))
         logger.info("%s holds the lease", self.identity)
 
     async def _renew(self) -> None:
