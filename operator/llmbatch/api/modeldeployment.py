@@ -86,10 +86,10 @@ class Limits(Model):
     max_file_bytes: Quantity | None = Field(
         default=None, description="Largest input file, e.g. 200Mi. OpenAI and Azure OpenAI: 200 MB."
     )
-    max_enqueued_tokens: Annotated[int, Field(ge=1, le=1_000_000_000_000)] | None = Field(
+    max_enqueued_tokens: Annotated[int, Field(ge=1, le=1_000_000_000_000_000)] | None = Field(
         default=None, description="Most input tokens in unfinished batches. Jobs wait for headroom beyond it."
     )
-    max_active_batches: Annotated[int, Field(ge=1, le=1_000_000_000_000)] | None = Field(
+    max_active_batches: Annotated[int, Field(ge=1, le=1_000_000_000_000_000)] | None = Field(
         default=None, description="Most unfinished batches. Jobs wait for headroom beyond it."
     )
 
