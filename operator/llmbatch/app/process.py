@@ -1,4 +1,4 @@
-"""The operator's process: everything is wired here, and nowhere else."""
+"""The operator's process: from start to stop."""
 
 from __future__ import annotations
 
@@ -6,65 +6,36 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
-from datetime import timedelta
+from collections.abc import Coroutine
 from pathlib import Path
 
 import kopf
 
-from llmbatch.api import BatchFile, BatchJob, ModelDeployment
 from llmbatch.api.batchjob import Phase
 from llmbatch.app.liveness import Liveness
-from llmbatch.app.network import Network
 from llmbatch.app.settings import Settings
 from llmbatch.app.watching import Watching
-from llmbatch.domain.networks import NetworkPolicy
-from llmbatch.domain.owner import Owner
+from llmbatch.app.wiring import LEASE_SECONDS, Reconciling
 from llmbatch.engine.clock import SystemClock
-from llmbatch.engine.queue import Key, WorkQueue
-from llmbatch.engine.resolver import Resolver
-from llmbatch.engine.workers import Requeue, Workers
+from llmbatch.engine.queue import WorkQueue
 from llmbatch.handlers.informer import Informer
 from llmbatch.handlers.login import connection
 from llmbatch.kube.client import Kube
 from llmbatch.kube.connect import access, connect
 from llmbatch.kube.errors import Forbidden, KubeError
-from llmbatch.kube.events import Events
 from llmbatch.kube.lease import ApiLeases, Election, Elector, LeadershipLost, NoElection, identity_of
-from llmbatch.kube.secrets import SecretReader
 from llmbatch.observability.http import serve_health, serve_metrics
 from llmbatch.observability.lag import watch_loop_lag
 from llmbatch.observability.metrics import Metrics
-from llmbatch.providers.registry import Providers
-from llmbatch.providers.settings import Hooks, ProviderSettings, Timeouts
-from llmbatch.reconcile import account
-from llmbatch.reconcile.abandonment import Abandonment
-from llmbatch.reconcile.accounts import Accounts, AccountSettings
-from llmbatch.reconcile.collection import Collection
-from llmbatch.reconcile.deployments import DeploymentReconciler
-from llmbatch.reconcile.files import FileReconciler
 from llmbatch.reconcile.index import Index
-from llmbatch.reconcile.jobs import JobReconciler
-from llmbatch.reconcile.observation import Observation
-from llmbatch.reconcile.retrieval import Retrievals
-from llmbatch.reconcile.submission import Submission
-from llmbatch.reconcile.telling import JobTelling
-from llmbatch.reconcile.tenancy import Tenancy
-from llmbatch.reconcile.uploads import Inputs, Uploads
-from llmbatch.reconcile.writer import Writer
-from llmbatch.storage.sink import Sink, sink_for
-from llmbatch.storage.source import Source, source_for
 
 logger = logging.getLogger(__name__)
 
-LEASE_SECONDS = 15.0
 DRAIN_SECONDS = 4.0
 """What reconciles under way may take at a clean stop; well within 10 s with all the rest."""
 NAMESPACE_SHARE = 4
 """A namespace holds at most this part of the workers, so that one tenant's slow hosts do not hold up all others."""
-SETTLING = timedelta(seconds=2)
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -114,7 +85,10 @@ class Operator:
             return
         cluster = self.settings.cluster_id or await self._cluster_uid()
         informer = Informer(self._connection, self.settings.namespace, watching.observe)
-        workers, closing = self._wire(cluster, election)
+        reconciling = Reconciling(
+            self.settings, cluster, self.kube, self.index, self.queue, self.clock, self.metrics, guard=election.guard
+        )
+        workers = reconciling.workers
 
         async def lead() -> None:
             await watching.complete.wait()
@@ -140,7 +114,7 @@ class Operator:
             informer.stop()
             for task in (elected, stopped, *tasks):
                 task.cancel()
-            await closing()
+            await reconciling.close()
             await asyncio.wait({elected, *tasks}, timeout=2)
             await election.release()
 
@@ -185,111 +159,6 @@ class Operator:
         except Forbidden as error:
             message = "the namespace kube-system may not be read; set --cluster-id to a name of this cluster"
             raise ConfigurationError(message) from error
-
-    def _wire(self, cluster: str, election: Election) -> tuple[Workers, Callable[[], Awaitable[None]]]:
-        settings, clock, kube, index, queue = self.settings, self.clock, self.kube, self.index, self.queue
-        networks = Network(NetworkPolicy(settings.networks), Resolver(clock))
-        providers = Providers(
-            clock=clock,
-            refusal=networks.refusal,
-            resolve=networks.resolve,
-            settings=ProviderSettings(timeouts=Timeouts(create=settings.create_timeout)),
-            hooks=Hooks(election.guard, self.metrics.provider_request, self.metrics.uploaded_bytes),
-        )
-        accounts = Accounts(
-            providers,
-            SecretReader(kube, clock),
-            index,
-            queue,
-            clock,
-            cluster=cluster,
-            settings=AccountSettings(settings.poll_interval, settings.probe_interval),
-            rng=random.Random(),
-        )
-        writer = Writer(kube, index, queue)
-        events = Events(kube, clock, instance=identity_of(os.environ))
-        tenancy = Tenancy(kube, index, queue, clock, shared_namespaces=settings.shared_deployment_namespace)
-        abandonment = Abandonment(kube, events, clock, count=self.metrics.abandoned)
-
-        def source_of(file: BatchFile) -> Source:
-            return source_for(file.spec.source, file.metadata.namespace, kube, networks)
-
-        def sink_of(job: BatchJob) -> Sink | None:
-            meta = job.metadata
-            owner = Owner(meta.name, meta.namespace, meta.uid)
-            return sink_for(job.spec.output, owner, kube, networks) if job.spec.output else None
-
-        inputs = Inputs(source_of)
-        uploads = Uploads(accounts, inputs, queue, clock, at_once=settings.uploads)
-        recheck = min(30.0, settings.probe_interval)
-        deployments = DeploymentReconciler(
-            kube,
-            writer,
-            accounts,
-            index,
-            clock,
-            shared_namespaces=settings.shared_deployment_namespace,
-            recheck=recheck,
-        )
-        files = FileReconciler(kube, writer, index, inputs, uploads, tenancy, abandonment, clock, recheck=recheck)
-        # Without an election no former leader can still be at work.
-        lease = LEASE_SECONDS if settings.leader_elect else 0.0
-        certainty = timedelta(seconds=settings.create_timeout + lease + settings.create_grace)
-        submission = Submission(
-            kube,
-            writer,
-            accounts,
-            index,
-            clock,
-            cluster=cluster,
-            certainty=certainty,
-            again=timedelta(seconds=settings.poll_interval),
-            wake=queue.add,
-        )
-        observation = Observation(
-            kube,
-            accounts,
-            index,
-            tenancy,
-            submission,
-            abandonment,
-            clock,
-            cluster=cluster,
-            lag=timedelta(seconds=settings.not_found_grace),
-        )
-        retrievals = Retrievals(queue, clock)
-        jobs = JobReconciler(
-            kube,
-            writer,
-            accounts,
-            index,
-            tenancy,
-            observation,
-            submission,
-            Collection(accounts, index, clock, retrievals, sink_of=sink_of),
-            abandonment,
-            JobTelling(events, self.metrics, serves=index.serves),
-            clock,
-            settling=SETTLING,
-            retry_scale=settings.retry_scale,
-        )
-        handle = {
-            ModelDeployment.KIND: deployments.reconcile,
-            BatchFile.KIND: files.reconcile,
-            BatchJob.KIND: jobs.reconcile,
-            account.KIND: accounts.sweep,
-        }
-
-        async def reconcile(key: Key) -> Requeue | None:
-            return await handle[key.kind](key)
-
-        async def close() -> None:
-            await uploads.close()
-            await retrievals.close()
-            await providers.aclose()
-
-        workers = Workers(queue, reconcile, settings.workers, clock=clock, on_run=self.metrics.reconciled)
-        return workers, close
 
 
 def _own_namespace() -> str:
