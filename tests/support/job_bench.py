@@ -5,6 +5,7 @@ A process can be killed before or after each of its writes and calls, and anothe
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -32,6 +33,7 @@ from llmbatch.reconcile.submission import Submission
 from llmbatch.reconcile.tenancy import Tenancy
 from llmbatch.reconcile.uploads import form_of
 from llmbatch.reconcile.writer import Writer
+from llmbatch.storage.sink import Sink
 from support.virtual_time import VirtualClock
 
 INTERVAL = 5.0
@@ -163,6 +165,10 @@ class Provider:
         self.error: ProviderError | None = None
         self.calls: list[tuple[str, str]] = []
         self.deleted: list[str] = []
+        self.on_create: Callable[[], object] = lambda: None
+        self.contents: dict[str, bytes] = {}
+        self.trickles: asyncio.Event | None = None
+        """While it is there and not set, downloads do not end."""
 
     def count(self, operation: str) -> int:
         """Calls of one operation."""
@@ -188,6 +194,7 @@ class Provider:
             if lost == "request":
                 raise ProviderError("no answer")
             batch_id = f"batch_{self.identity.key_digest}_{len(self.held) + 1}"
+            self.on_create()
             self.held[batch_id] = RemoteBatch(
                 batch_id,
                 BatchState.IN_PROGRESS,
@@ -222,6 +229,19 @@ class Provider:
 
     async def get_file(self, file_id: str) -> RemoteFile:
         return RemoteFile(file_id, "", FileState.PROCESSED)
+
+    @asynccontextmanager
+    async def download(self, file_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        self._called("download", file_id)
+        if file_id not in self.contents:
+            raise NotFound("no such file", status=404)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield self.contents[file_id]
+            if self.trickles is not None:
+                await self.trickles.wait()
+
+        yield chunks()
 
     async def delete_file(self, file_id: str) -> None:
         self.deleted.append(file_id)
@@ -262,6 +282,7 @@ class Bench:
         self.secrets: dict[str, str] = {}
         self.shared = frozenset(shared)
         self.given_up = GivenUp()
+        self.sink: Sink | None = None
         self._processes = 0
 
     # --- the world --------------------------------------------------------------------------------------------
@@ -321,6 +342,10 @@ class Bench:
     def batches(self) -> list[RemoteBatch]:
         """The batches of all accounts."""
         return [batch for provider in self.providers.values() for batch in provider.held.values()]
+
+    def sink_of(self, job: BatchJob) -> Sink | None:
+        """Where results go."""
+        return self.sink
 
     # --- secrets and clients ----------------------------------------------------------------------------------
 
@@ -399,7 +424,7 @@ class Process:
             self.tenancy,
             self.observation,
             self.submission,
-            Collection(self.accounts, self.index, clock, retrievals, sink_of=lambda job: None),
+            Collection(self.accounts, self.index, clock, retrievals, sink_of=self._bench.sink_of),
             cast(Any, self._bench.given_up),
             Quiet(),
             clock,
@@ -410,16 +435,27 @@ class Process:
         """One look at a job."""
         for other in list(self._bench.cluster.stored.values()):
             self.index.put(other)
+        for gone in [known for known in self.index.keys() if known not in self._bench.cluster.stored]:
+            self.index.remove(gone)
         return await self.jobs.reconcile(key)
+
+    async def sweep(self) -> None:
+        """Sweep all accounts that are due."""
+        for account in [account.key for account in self.accounts._accounts.values()]:
+            await self.accounts.sweep(account)
+
+    async def round(self, key: Key = RUN) -> Requeue | None:
+        """One look at a job, and a sweep."""
+        again = await self.reconcile(key)
+        await self.sweep()
+        return again
 
     async def until(self, reached: Callable[[BatchJob | None], object], key: Key = RUN, *, rounds: int = 60) -> None:
         """Go on until the stored job is as wanted: look at it, sweep all accounts, let time pass."""
         for _ in range(rounds):
             if reached(cast("BatchJob | None", self._bench.cluster.stored.get(key))):
                 return
-            again = await self.reconcile(key)
-            for account in list(self.accounts._accounts):
-                await self.accounts.sweep(account)
+            again = await self.round(key)
             self._bench.clock.step(min(again.after, INTERVAL) if again else INTERVAL)
         raise AssertionError(f"not reached: {self._bench.cluster.stored.get(key)!r}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -27,6 +28,21 @@ UPLOAD = Backoff(timedelta(seconds=5), timedelta(minutes=10))
 
 COLLECTION = Backoff(timedelta(seconds=1), timedelta(minutes=5))
 """For results that could not be brought home: all of them are read again."""
+
+
+def spread(wait: timedelta, *seed: object, share: float = 0.1) -> timedelta:
+    """The wait and up to ``share`` of it more, the same for the same ``seed``.
+
+    Jobs that were told to wait by the same answer then do not come back in the same second.
+    """
+    part = zlib.crc32("/".join(map(str, seed)).encode()) / 2**32
+    return wait * (1 + share * part)
+
+
+def whole(moment: datetime) -> datetime:
+    """The first whole second that is not before a moment, for resources hold no parts of seconds."""
+    down = moment.replace(microsecond=0)
+    return down if down == moment else down + timedelta(seconds=1)
 
 
 def sooner(one: datetime, other: datetime | None) -> datetime:

@@ -10,6 +10,7 @@ from llmbatch.domain.backoff import sooner
 from llmbatch.domain.jobrecord import holds_finalizer, recorded, shards
 from llmbatch.domain.remote import BatchState, RemoteBatch
 from llmbatch.domain.steps import (
+    AwaitCleanUp,
     CancelBatch,
     DeleteOutputs,
     Idle,
@@ -21,6 +22,7 @@ from llmbatch.domain.steps import (
     Step,
     Wait,
 )
+from llmbatch.domain.trace import Pending
 
 CLEAN_UP_AGAIN = timedelta(seconds=3)
 """How soon a clean-up is tried again that holds up a deletion."""
@@ -32,8 +34,6 @@ def deleted(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
         return None
     if not holds_finalizer(job):
         return Idle()
-    if job.spec.deletion_policy == "Retain":
-        return Release()
     for shard, known in zip(shards(job), seen.shards, strict=False):
         step = _cleanup(job, shard, known)
         if step is None:
@@ -41,7 +41,7 @@ def deleted(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
         if not isinstance(step, Wait):
             return step
         if seen.give_up_at is None or now < seen.give_up_at:
-            return Idle(until=sooner(step.until or now + CLEAN_UP_AGAIN, seen.give_up_at))
+            return AwaitCleanUp(step.message, sooner(step.until or now + CLEAN_UP_AGAIN, seen.give_up_at))
         return Release(abandoned=step.message or "the provider did not answer in time")
     return Release()
 
@@ -55,13 +55,10 @@ def _cleanup(job: BatchJob, shard: Shard, known: ShardSeen) -> Step | None:
             return None
         batch = known.lookup.found if known.lookup else None
         if batch is None:
-            if known.problem:
-                return Wait(Phase.CANCELLING, known.problem.reason, known.problem.message)
-            if known.lookup:
-                message = "it is not sure yet whether its batch was made"
-                return Wait(Phase.CANCELLING, Reason.CREATING, message, known.lookup.until)
-            return LookFor(shard.index, record.pending)
+            return _look(shard, record.pending, known)
         route, batch_id = record.pending.deployment, batch.id
+    if job.spec.deletion_policy == "Retain":
+        return None
     if not batch_id or not route or known.unknown or not known.ours:
         return None
     if known.problem and known.problem.reason is Reason.DEPLOYMENT_NOT_FOUND and job.status.phase.finished:
@@ -76,6 +73,16 @@ def _cleanup(job: BatchJob, shard: Shard, known: ShardSeen) -> Step | None:
     if batch is None:
         return Poll(shard.index, route, batch_id)
     return CancelBatch(shard.index, route, batch_id)
+
+
+def _look(shard: Shard, pending: Pending, known: ShardSeen) -> Step:
+    """A batch that may have been made is looked for, to be cancelled or to be left to the next job of this name."""
+    if known.problem:
+        return Wait(Phase.CANCELLING, known.problem.reason, known.problem.message)
+    if known.lookup:
+        message = "it is not sure yet whether its batch was made"
+        return Wait(Phase.CANCELLING, Reason.CREATING, message, known.lookup.until)
+    return LookFor(shard.index, pending)
 
 
 def _may_have_outputs(job: BatchJob, batch: RemoteBatch | None) -> bool:

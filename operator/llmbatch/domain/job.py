@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from llmbatch.api.batchjob import BatchJob, Phase, Shard
 from llmbatch.api.reasons import Reason
-from llmbatch.domain.backoff import QUOTA, sooner
+from llmbatch.domain.backoff import QUOTA, sooner, spread
 from llmbatch.domain.deletion import deleted
 from llmbatch.domain.ending import ended
 from llmbatch.domain.jobrecord import holds_finalizer, recorded, shards, trace
@@ -37,6 +37,13 @@ from llmbatch.domain.trace import Trace
 
 AUTH_GRACE = timedelta(minutes=10)
 """How long a create may be answered with 401 before the job fails."""
+
+LOOK_AGAIN = timedelta(minutes=5)
+"""How soon a job looks again for what it will be told of: thousands may wait for the same deployment."""
+TOLD = frozenset({Reason.NO_HEADROOM, Reason.NO_READY_DEPLOYMENT})
+
+FOLLOW_AGAIN = timedelta(minutes=15)
+"""A job is woken when its account tells of a change to its batch, and looks this often all the same."""
 
 # --- the decision -------------------------------------------------------------------------------------------------
 
@@ -161,7 +168,7 @@ def _follow(job: BatchJob, shard: Shard, record: Trace, known: ShardSeen, now: d
         PHASES[batch.state],
         Reason.RUNNING,
         f"batch {batch.id} is {batch.state.value} on {route}",
-        deadline(job, now),
+        sooner(now + FOLLOW_AGAIN, deadline(job, now)),
     )
 
 
@@ -176,13 +183,7 @@ def unsubmitted(job: BatchJob, seen: Observed, now: datetime) -> Step:
     for shard, known in zip(shards(job), seen.shards, strict=False):
         if known.orphan:
             return Adopt(shard.index, *known.orphan)
-        if shard.unauthorized_since and now - shard.unauthorized_since >= AUTH_GRACE:
-            return Finish(
-                Phase.FAILED,
-                Reason.UNAUTHORIZED,
-                f"every create was refused for {AUTH_GRACE.seconds // 60} minutes; mend the key of the deployment's "
-                "Secret and make a new job",
-            )
+
         if shard.retry_time and now < shard.retry_time:
             return Wait(
                 Phase.PENDING, *_why_waiting(job, shard), sooner(shard.retry_time, deadline(job, now))
@@ -193,7 +194,7 @@ def unsubmitted(job: BatchJob, seen: Observed, now: datetime) -> Step:
 
 def _input(job: BatchJob, file: FileSeen | None, now: datetime) -> Step | None:
     name = job.spec.input_file_ref.name
-    again = sooner(now + READ_AGAIN, deadline(job, now))
+    again = _again(job, READ_AGAIN, now)
     if file is None:
         return Wait(Phase.PENDING, Reason.INPUT_FILE_NOT_FOUND, f"waits for BatchFile {name}: it does not exist", again)
     if file.valid is False:
@@ -247,8 +248,29 @@ def _route(job: BatchJob, shard: Shard, seen: Observed, now: datetime) -> Step:
             return Begin(shard.index, shard.attempt, candidates)
         case NoRoute(reason=Reason.QUOTA, message=message):
             return AwaitQuota(shard.index, message, QUOTA.wait((shard.waits or 0) + 1))
+        case NoRoute(reason=Reason.NO_READY_DEPLOYMENT) if _unauthorized_for_long(shard, now):
+            return unauthorized()
         case NoRoute(reason, message):
-            return Wait(Phase.PENDING, reason, message, sooner(now + READ_AGAIN, deadline(job, now)))
+            told = reason in TOLD and all(candidate.asked for candidate in seen.candidates)
+            return Wait(Phase.PENDING, reason, message, _again(job, LOOK_AGAIN if told else READ_AGAIN, now))
+
+
+def _again(job: BatchJob, wait: timedelta, now: datetime) -> datetime:
+    return sooner(now + spread(wait, job.metadata.uid, share=0.5), deadline(job, now))
+
+
+def unauthorized() -> Finish:
+    """How a job ends whose creates were refused for too long."""
+    return Finish(
+        Phase.FAILED,
+        Reason.UNAUTHORIZED,
+        f"every create was refused for {AUTH_GRACE.seconds // 60} minutes; mend the key of the deployment's "
+        "Secret and make a new job",
+    )
+
+
+def _unauthorized_for_long(shard: Shard, now: datetime) -> bool:
+    return shard.unauthorized_since is not None and now - shard.unauthorized_since >= AUTH_GRACE
 
 
 def _why_waiting(job: BatchJob, shard: Shard) -> tuple[Reason, str]:

@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from llmbatch.api.base import NamespacedReference
-from llmbatch.api.batchjob import Attempt, BatchJob, BatchJobStatus, CollectedOutput, Phase, RequestCounts
+from llmbatch.api.batchjob import Attempt, BatchJob, BatchJobStatus, CollectedOutput, Phase, RequestCounts, Shard
 from llmbatch.api.reasons import ConditionType, Reason
+from llmbatch.domain.backoff import spread, whole
 from llmbatch.domain.conditions import ConditionSet, condition
 from llmbatch.domain.job import PHASES
 from llmbatch.domain.jobrecord import shards, trace
@@ -193,7 +194,7 @@ def closed(job: BatchJob, step: Close, now: datetime) -> BatchJob:
         phase=Phase.PENDING,
         request_counts=None,
         submit_time=None,
-        retry_time=now + step.retry_after if step.retry_after else None,
+        retry_time=_retry(job, shard, step.retry_after, now) if step.retry_after else None,
         refused_by=[*shard.refused_by, route][-64:] if step.refused else shard.refused_by,
     )
 
@@ -217,9 +218,13 @@ def record_attempt(job: BatchJob, index: int, route: str, result: Reason, messag
 def awaiting_quota(job: BatchJob, step: AwaitQuota, now: datetime) -> BatchJob:
     """The job after every deployment refused it."""
     shard = shards(job)[step.shard]
-    return with_shard(
-        job, step.shard, refused_by=[], waits=(shard.waits or 0) + 1, retry_time=now + step.retry_after
-    )  # fmt: skip
+    again = _retry(job, shard, step.retry_after, now)
+    return with_shard(job, step.shard, refused_by=[], waits=(shard.waits or 0) + 1, retry_time=again)
+
+
+def _retry(job: BatchJob, shard: Shard, wait: timedelta, now: datetime) -> datetime:
+    """When the next attempt may begin: never before the wait is over, which a provider may have asked for."""
+    return whole(now + spread(wait, job.metadata.uid, shard.attempt, shard.waits))
 
 
 def waiting(job: BatchJob, step: Wait, now: datetime) -> BatchJob:

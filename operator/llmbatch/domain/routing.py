@@ -26,6 +26,8 @@ class Candidate:
     enqueued: int = 0
     max_active: int | None = None
     max_enqueued: int | None = None
+    asked: bool = True
+    """Whether its account could say that it has no batch of an earlier job of that name."""
 
     def has_headroom(self, tokens: int) -> bool:
         """Whether one more batch of ``tokens`` fits; an empty deployment takes a batch of any size."""

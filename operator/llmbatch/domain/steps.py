@@ -213,6 +213,14 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitCleanUp:
+    """A deletion waits for something at the provider, which is tried again at ``until``."""
+
+    message: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteJob:
     """Its time to live is over."""
 
@@ -231,5 +239,5 @@ class Idle:
 
 Step = (
     Repair | Begin | Withdraw | Create | LookFor | Adopt | Poll | CancelBatch | Collect | Close | AwaitQuota
-    | Wait | Finish | DeleteOutputs | Release | DeleteJob | Acknowledge | Idle
+    | Wait | Finish | DeleteOutputs | AwaitCleanUp | Release | DeleteJob | Acknowledge | Idle
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from itertools import islice
 
 from llmbatch.engine.queue import Key
 
@@ -38,4 +39,15 @@ class Askers:
 
     def reached(self, model: str, home: str) -> Collection[Key]:
         """Whom a deployment of that model in the namespace ``home`` reaches."""
-        return self._found.get((model, ANY if home in self._shared else home), {}).keys()
+        return self._found.get(self._where(model, home), {}).keys()
+
+    def turn(self, model: str, home: str, most: int) -> list[Key]:
+        """The next few of those, who then go to the end: whoever cannot use what there is stands in nobody's way."""
+        found = self._found.get(self._where(model, home), {})
+        chosen = list(islice(found, most))
+        for key in chosen:
+            found[key] = found.pop(key)
+        return chosen
+
+    def _where(self, model: str, home: str) -> tuple[str, str]:
+        return model, ANY if home in self._shared else home

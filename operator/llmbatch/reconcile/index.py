@@ -233,6 +233,9 @@ class Index:
             if not self._jobs_on_route.get(after.route or ""):
                 # From now on it counts for itself, as long as anything runs there.
                 woken.add(deployment_key(after.route or ""))
+            if before is not None and not before.holds_room:
+                # There may be room for more than those that were woken when it became free.
+                woken |= {*self._waiting.turn(after.model or "", deployment_key(after.route or "").namespace, 1)}
             self._jobs_on_route[after.route or ""][key] = None
             self._tokens_on_route[after.route or ""] += after.tokens
         elif not after.finished and not after.suspended:
@@ -282,8 +285,7 @@ class Index:
         if job.route is not None:
             deployment = deployment_key(job.route)
             woken.add(deployment)
-            waiting = self._waiting.reached(job.model or "", deployment.namespace)
-            woken |= {other for other, _ in zip(waiting, range(WOKEN_BY_HEADROOM), strict=False) if other != key}
+            woken |= {*self._waiting.turn(job.model or "", deployment.namespace, WOKEN_BY_HEADROOM)} - {key}
         file = self.files.get(job.file)
         if file is not None and (file.deleting or self._is_going(job.route)):
             woken.add(job.file)
@@ -324,6 +326,12 @@ class Index:
     def is_live(self, job_uid: str) -> bool:
         """Whether a job of this UID exists."""
         return job_uid in self._live
+
+    def is_recorded(self, job_uid: str, batch_id: str) -> bool:
+        """Whether a job of this UID exists and needs no other record of a batch: it has it, or has ended."""
+        key = self._live.get(job_uid)
+        job = self.jobs.get(key) if key else None
+        return job is not None and (job.finished or job.batch_id == batch_id)
 
     def deployments_of(self, models: Collection[str]) -> list[ModelDeployment]:
         """All deployments of some models, by name."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from llmbatch.api import BatchJob, names
+from llmbatch.api import BatchJob, ModelDeployment
 from llmbatch.api.batchjob import Phase
 from llmbatch.api.reasons import Reason
 from llmbatch.domain import jobstatus
 from llmbatch.domain.errors import LLMBatchError, NotFound
-from llmbatch.domain.job import next_step
-from llmbatch.domain.jobrecord import shards, trace
+from llmbatch.domain.job import READ_AGAIN, next_step
+from llmbatch.domain.jobrecord import holds_finalizer, shards, trace
 from llmbatch.domain.steps import (
     Acknowledge,
     Adopt,
+    AwaitCleanUp,
     AwaitQuota,
     Begin,
     CancelBatch,
@@ -57,6 +59,10 @@ logger = logging.getLogger(__name__)
 
 MOST_STEPS = 40
 """A job never needs more in one go; a loop would be a mistake of ours."""
+
+
+OVERTAKEN_AT_MOST = 5
+"""How often in a row a job is decided upon anew without a pause."""
 
 
 class Telling(Protocol):
@@ -108,6 +114,7 @@ class JobReconciler:
         self._clock = clock
         self._settling = settling
         self._retry_scale = retry_scale
+        self._overtaken: Counter[Key] = Counter()
 
     async def reconcile(self, key: Key) -> Requeue | None:
         """One look at a job."""
@@ -115,20 +122,42 @@ class JobReconciler:
         if job is None or job.metadata.deletion_timestamp is not None:
             await self._collection.abandon(key)
         if job is None:
+            self._overtaken.pop(key, None)
+            self._submission.forget_gone()
             return None
         self._index.put(job)
         job = self._index.credible(job)
         run = JobRun(job, job.status, Observed(shards=tuple(ShardSeen() for _ in shards(job))))
         try:
             await self._observation.observe(run)
-            return await self._steps(run)
+            requeue = await self._steps(run)
         except (Superseded, Conflict):
-            return Requeue(0.05)
+            return self._overtake(key)
         except Gone:
-            return None
-        finally:
-            if job.metadata.deletion_timestamp and names.FINALIZER not in run.job.metadata.finalizers:
-                self._submission.forget(job.metadata.uid)
+            requeue = None
+        except LLMBatchError:
+            raise
+        except Exception:
+            if not await self._is_overdue(run.job):
+                raise
+            logger.exception("the clean-up of %s ended by a mistake of the operator's own", key)
+            await self._release(run, Release(abandoned="the operator cannot clean up after it, see its log"))
+            requeue = None
+        self._overtaken.pop(key, None)
+        return requeue
+
+    def _overtake(self, key: Key) -> Requeue:
+        """Somebody else wrote the job: decide anew at once, but not for ever at that pace."""
+        self._overtaken[key] += 1
+        if self._overtaken[key] > OVERTAKEN_AT_MOST:
+            raise Overtaken(f"the job was changed by others {self._overtaken[key]} times in a row")
+        return Requeue(0.05)
+
+    async def _is_overdue(self, job: BatchJob) -> bool:
+        """Whether the job is being deleted and its clean-up was tried for long enough."""
+        if job.metadata.deletion_timestamp is None or not holds_finalizer(job):
+            return False
+        return self._clock.now() >= await self._abandonment.due(job)
 
     async def _steps(self, run: JobRun) -> Requeue | None:
         for _ in range(MOST_STEPS):
@@ -144,7 +173,9 @@ class JobReconciler:
     def _requeue(self, step: Step, run: JobRun) -> Requeue | None:
         if run.unsettled:
             return Requeue(self._settling.total_seconds())
-        until = step.until if isinstance(step, (Wait, Idle)) else None
+        if isinstance(step, Poll):
+            return Requeue(READ_AGAIN.total_seconds())
+        until = step.until if isinstance(step, (Wait, Idle, AwaitCleanUp)) else None
         if isinstance(step, Finish) and run.job.spec.ttl_seconds_after_finished is not None:
             return Requeue(float(run.job.spec.ttl_seconds_after_finished))
         if until is None:
@@ -194,42 +225,55 @@ class JobReconciler:
                 return None
             case DeleteOutputs():
                 return await self._delete_outputs(run)
+            case AwaitCleanUp():
+                run.job = jobstatus.deletion_waits(run.job, step.message, now)
+                if run.job.status != run.written:
+                    await self._store(run)
+                return True
             case Release():
                 return await self._release(run, step)
             case DeleteJob():
                 await self._kube.delete(run.job)
                 return True
 
-    async def _poll(self, run: JobRun, step: Poll) -> None:
-        deployment = self._index.deployments.get(deployment_key(step.deployment))
+    async def _poll(self, run: JobRun, step: Poll) -> bool | None:
+        deployment = self._deployment(run, step)
         if deployment is None:
-            message = f"ModelDeployment {step.deployment} does not exist; the batch cannot be followed"
-            run.see(step.shard, problem=Problem(Reason.DEPLOYMENT_NOT_FOUND, message))
-            return
+            return None
         deleting = run.job.metadata.deletion_timestamp is not None
         try:
+            if not deleting and await self._accounts.begins(deployment, run.key):
+                return True
             batch = await self._accounts.call(
                 deployment, lambda provider: provider.get_batch(step.batch_id), cleaning_up=deleting
             )
-        except NotFound as error:
-            self._accounts.missed(step.deployment, step.batch_id)
-            unknown_for = self._accounts.unknown_for(step.deployment, step.batch_id) or 0.0
-            lost = self._observation.is_lost(run.job, step.shard, unknown_for)
-            run.see(step.shard, unknown=lost, problem=None if lost else Problem(error.reason, _LAG))
+        except NotFound:
+            self._missed(run, step)
         except LLMBatchError as error:
             run.see(step.shard, problem=Problem(error.reason, error.message))
         else:
             self._accounts.learn(step.deployment, batch)
             self._accounts.follow(step.deployment)
             self._observation.see_batch(run, step.shard, step.deployment, step.batch_id, batch)
+        return None
 
-    async def _cancel(self, run: JobRun, step: CancelBatch) -> None:
+    def _missed(self, run: JobRun, step: Poll | CancelBatch) -> None:
+        """A 404 is an answer only when it has been one for long enough."""
+        self._accounts.missed(step.deployment, step.batch_id)
+        unknown_for = self._accounts.unknown_for(step.deployment, step.batch_id) or 0.0
+        lost = self._observation.is_lost(run.job, step.shard, unknown_for)
+        run.see(step.shard, unknown=lost, problem=None if lost else Problem(Reason.BATCH_NOT_FOUND, _LAG))
+
+    def _deployment(self, run: JobRun, step: Poll | CancelBatch) -> ModelDeployment | None:
         deployment = self._index.deployments.get(deployment_key(step.deployment))
         if deployment is None:
-            run.see(
-                step.shard,
-                problem=Problem(Reason.DEPLOYMENT_NOT_FOUND, f"ModelDeployment {step.deployment} does not exist"),
-            )
+            message = f"ModelDeployment {step.deployment} does not exist; the batch cannot be followed"
+            run.see(step.shard, problem=Problem(Reason.DEPLOYMENT_NOT_FOUND, message))
+        return deployment
+
+    async def _cancel(self, run: JobRun, step: CancelBatch) -> None:
+        deployment = self._deployment(run, step)
+        if deployment is None:
             return
         deleting = run.job.metadata.deletion_timestamp is not None
         try:
@@ -237,9 +281,7 @@ class JobReconciler:
                 deployment, lambda provider: provider.cancel_batch(step.batch_id), cleaning_up=deleting
             )
         except NotFound:
-            run.see(step.shard, cancel_accepted=deleting, problem=None)
-            if not deleting:
-                run.see(step.shard, problem=Problem(Reason.BATCH_NOT_FOUND, _LAG))
+            self._missed(run, step)
         except LLMBatchError as error:
             run.see(step.shard, problem=Problem(error.reason, error.message))
         else:
@@ -307,9 +349,12 @@ class JobReconciler:
     async def _write(self, run: JobRun) -> None:
         interval = self._accounts.progress_interval
         if jobstatus.worth_writing(run.written, run.job.status, now=self._clock.now(), progress_interval=interval):
-            at_version = jobstatus.records_anew(run.written, run.job.status)
-            run.job = await self._writer.status(run.job, run.job.status.wire(), at_version=at_version)
-            run.written = run.job.status
+            await self._store(run)
+
+    async def _store(self, run: JobRun) -> None:
+        at_version = jobstatus.records_anew(run.written, run.job.status)
+        run.job = await self._writer.status(run.job, run.job.status.wire(), at_version=at_version)
+        run.written = run.job.status
 
     async def _delete_outputs(self, run: JobRun) -> None:
         batches = tuple(seen.batch for seen in run.observed.shards if seen.batch)
@@ -326,11 +371,21 @@ class JobReconciler:
     async def _release(self, run: JobRun, step: Release) -> bool:
         if step.abandoned:
             await self._abandonment.tell(run.job, f"its batch or result files at the provider ({step.abandoned})")
-        meta, record = run.job.metadata, trace(run.job, 0)
-        if run.job.spec.deletion_policy == "Retain" and record.deployment and record.batch_id:
-            self._accounts.leave(record.deployment, meta.namespace, meta.name, record.batch_id)
+        if run.job.spec.deletion_policy == "Retain":
+            self._leave(run)
         await self._writer.release(run.job)
         return True
+
+    def _leave(self, run: JobRun) -> None:
+        """The job's batch stays, for the next job of its name."""
+        meta, record, lookup = run.job.metadata, trace(run.job, 0), run.observed.shards[0].lookup
+        batch_id = lookup.found.id if lookup and lookup.found else record.batch_id
+        if record.deployment and batch_id:
+            self._accounts.leave(record.deployment, meta.namespace, meta.name, batch_id)
+
+
+class Overtaken(LLMBatchError):
+    """Others write the job faster than it is decided upon; the queue tries again with backoff."""
 
 
 _LAG = "the provider does not know the batch yet"

@@ -28,8 +28,7 @@ from llmbatch.reconcile.tenancy import Tenancy
 from llmbatch.reconcile.uploads import form_of
 
 ADOPTABLE = frozenset({BatchState.VALIDATING, BatchState.IN_PROGRESS, BatchState.FINALIZING, BatchState.COMPLETED})
-UNKNOWN_AT_LEAST = 5.0
-"""Seconds for which a provider must say that it does not know an old batch; one 404 may be a slip."""
+
 
 
 class Observation:
@@ -77,18 +76,20 @@ class Observation:
 
     def see_batch(self, run: JobRun, shard: int, route: str, batch_id: str, batch: RemoteBatch | None) -> None:
         """Take in what was last told of a shard's batch, or that the provider does not know it."""
-        if batch is None:
-            unknown_for = self._accounts.unknown_for(route, batch_id)
-            if unknown_for is not None:
-                run.see(shard, unknown=self.is_lost(run.job, shard, unknown_for))
-            return
+        unknown_for = self._accounts.unknown_for(route, batch_id)
+        if unknown_for is not None and self.is_lost(run.job, shard, unknown_for):
+            run.see(shard, unknown=True)
+        elif batch is not None:
+            self._see(run, shard, batch)
+
+    def _see(self, run: JobRun, shard: int, batch: RemoteBatch) -> None:
         run.see(shard, batch=batch, ours=self._is_ours(run.job, shard, batch), unknown=False)
 
     def is_lost(self, job: BatchJob, shard: int, unknown_for: float) -> bool:
-        """Whether a 404 is an answer: shortly after a create it is a lag."""
+        """Whether a 404 is an answer: shortly after a create it is a lag, and later a slip may last for minutes."""
         created = shards(job)[shard].submit_time
         age = (self._clock.now() - created).total_seconds() if created else unknown_for
-        return age >= self._lag and unknown_for >= min(self._lag, UNKNOWN_AT_LEAST)
+        return min(age, unknown_for) >= self._lag
 
     def _is_ours(self, job: BatchJob, shard: int, batch: RemoteBatch) -> bool:
         """Whether a batch was made for this job: by its UID, or by its name and of its input where that UID is of no
@@ -173,7 +174,7 @@ class Observation:
             try:
                 batch = await self._orphan(run.job, candidate)
             except LLMBatchError:
-                known.append(replace(candidate, ready=False))
+                known.append(replace(candidate, ready=False, asked=False))
                 continue
             known.append(candidate)
             if batch is not None:
@@ -184,7 +185,7 @@ class Observation:
         deployment = self._index.deployments.get(deployment_key(candidate.deployment))
         if deployment is None or candidate.file_id is None or not candidate.ready:
             return None
-        batch = await self._accounts.stray(deployment, job.metadata.namespace, job.metadata.name)
+        batch = await self._accounts.stray(deployment, key_of(job))
         if batch is None or batch.input_file_id != candidate.file_id or batch.state not in ADOPTABLE:
             return None
         return batch if self._is_ours(job, 0, batch) else None

@@ -13,11 +13,12 @@ from llmbatch.api.batchjob import Phase
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.backoff import FAULT, QUOTA
 from llmbatch.domain.ending import RESULTS_WITHIN, promised
-from llmbatch.domain.job import AUTH_GRACE, model_of, next_step
+from llmbatch.domain.job import AUTH_GRACE, LOOK_AGAIN, model_of, next_step
 from llmbatch.domain.remote import Counts
 from llmbatch.domain.steps import (
     Acknowledge,
     Adopt,
+    AwaitCleanUp,
     AwaitQuota,
     Begin,
     CancelBatch,
@@ -92,7 +93,7 @@ def test_a_job_waits_for_a_file_that_does_not_exist():
 
     assert waits(made) == (Phase.PENDING, Reason.INPUT_FILE_NOT_FOUND)
     assert isinstance(made, Wait)
-    assert made.until == NOW + READ_AGAIN
+    assert READ_AGAIN <= (made.until or NOW) - NOW <= READ_AGAIN * 1.5
     assert "questions" in made.message
 
 
@@ -226,13 +227,25 @@ def test_a_job_without_headroom_anywhere_waits():
     assert waits(step(a_job(), ready_to_run(full))) == (Phase.PENDING, Reason.NO_HEADROOM)
 
 
+def test_what_a_job_is_told_of_it_seldom_looks_for():
+    """Thousands may wait for headroom or a Ready deployment, and are woken by what happens to these. Nobody wakes a
+    job when an account can say again whether it has a batch of that name."""
+    waits_for = [a_candidate(active=2, max_active=2), a_candidate(ready=False), a_candidate(ready=False, asked=False)]
+
+    made = [step(a_job(), ready_to_run(candidate)) for candidate in waits_for]
+
+    assert [isinstance(one, Wait) and (one.until or NOW) >= NOW + LOOK_AGAIN for one in made] == [True, True, False]
+
+
 def test_a_job_whose_creates_are_unauthorized_for_too_long_fails():
-    """A key that is being rotated has its grace."""
+    """A key that is being rotated has its grace, and where it was mended meanwhile it is tried."""
     since = a_job().with_shard(unauthorizedSince=(NOW - AUTH_GRACE).isoformat())
     grace = a_job().with_shard(unauthorizedSince=(NOW - AUTH_GRACE + timedelta(seconds=1)).isoformat())
+    refusing = ready_to_run(a_candidate(ready=False))
 
-    assert ends(step(since, ready_to_run())) == (Phase.FAILED, Reason.UNAUTHORIZED)
-    assert isinstance(step(grace, ready_to_run()), Begin)
+    assert ends(step(since, refusing)) == (Phase.FAILED, Reason.UNAUTHORIZED)
+    assert isinstance(step(grace, refusing), Wait)
+    assert isinstance(step(since, ready_to_run()), Begin)
 
 
 def test_a_batch_of_an_earlier_job_of_that_name_is_adopted():
@@ -696,7 +709,7 @@ def test_a_deleted_job_waits_for_a_provider_that_is_away_and_then_gives_up():
 
     patient = step(job, replace(away, give_up_at=NOW + timedelta(seconds=1)))
 
-    assert patient == Idle(until=NOW + timedelta(seconds=1))
+    assert patient == AwaitCleanUp("no answer", NOW + timedelta(seconds=1))
     assert step(job, replace(away, give_up_at=NOW)) == Release(abandoned="no answer")
 
 

@@ -199,7 +199,7 @@ def test_an_attempt_that_failed_leaves_a_clean_record_for_the_next(counted, refu
     assert (shard.attempt, shard.batch_id, shard.deployment, shard.input_file_id) == (2, None, None, None)
     assert shard.failures == (1 if counted else 0)
     assert shard.refused_by == (["team/east"] if refused else [])
-    assert shard.retry_time == NOW + timedelta(9)
+    assert timedelta(9) <= (shard.retry_time or NOW) - NOW <= timedelta(9) * 1.1
     assert job.status.batch_id is None
 
 
@@ -219,7 +219,22 @@ def test_a_wait_for_quota_asks_everybody_again():
 
     shard = jobstatus.awaiting_quota(refused, AwaitQuota(0, "no room", timedelta(minutes=2)), NOW).status.shards[0]
 
-    assert (shard.refused_by, shard.waits, shard.retry_time) == ([], 2, NOW + timedelta(minutes=2))
+    assert (shard.refused_by, shard.waits) == ([], 2)
+    assert timedelta(seconds=120) <= (shard.retry_time or NOW) - NOW <= timedelta(seconds=132)
+
+
+def test_jobs_that_were_told_to_wait_as_long_do_not_come_back_in_the_same_second():
+    """A tenth later at the most and never earlier; a resource holds whole seconds, so these are rounded up."""
+    step, now = AwaitQuota(0, "no room", timedelta(minutes=10)), NOW + timedelta(milliseconds=700)
+    jobs = [a_job().build() for _ in range(100)]
+    told = [job.model_copy(update={"metadata": job.metadata.model_copy(update={"uid": str(at)})})
+            for at, job in enumerate(jobs)]  # fmt: skip
+
+    times = [jobstatus.awaiting_quota(job, step, now).status.shards[0].retry_time or now for job in told]
+
+    assert len(set(times)) > 30
+    assert all(timedelta(minutes=10) <= time - now <= timedelta(minutes=11, seconds=1) for time in times)
+    assert all(time.microsecond == 0 for time in times)
 
 
 def test_suspended_time_is_added_up():

@@ -126,6 +126,34 @@ def test_room_that_becomes_free_wakes_a_few_of_those_that_wait(index):
     }
 
 
+def jobs_of(keys: set[Key]) -> set[str]:
+    """The names of the jobs among some keys."""
+    return {found.name for found in keys if found.kind == "BatchJob"}
+
+
+def test_those_that_wait_are_woken_in_turn(index):
+    """Jobs that cannot use what becomes free do not stand in the way of the others: each end wakes other ones."""
+    for at in range(2 * WOKEN_BY_HEADROOM):
+        index.put(a_job(f"waiting-{at}"))
+    woken = []
+    for name in ("one", "two"):
+        index.put(a_job(name, annotations=RECORD))
+        woken.append(jobs_of(index.put(a_job(name, annotations=RECORD, phase="Succeeded"))))
+
+    assert not woken[0] & woken[1]
+    assert len(woken[0] | woken[1]) == 2 * WOKEN_BY_HEADROOM
+
+
+def test_a_job_that_takes_up_room_wakes_the_next_one(index):
+    """There may be room for more than those that were woken when it became free."""
+    for name in ("one", "two", "three"):
+        index.put(a_job(name))
+
+    woken = index.put(a_job("one", annotations=RECORD))
+
+    assert jobs_of(woken) == {"two"}
+
+
 def test_the_first_batch_wakes_its_deployment(index):
     """A deployment that nothing ran on begins to count when something does."""
     index.put(a_job())
