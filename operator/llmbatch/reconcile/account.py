@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
+from collections.abc import Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -62,11 +62,21 @@ class Told(NamedTuple):
 
 
 @dataclass
+class Wanted:
+    """A complete listing that jobs wait for: it must begin at ``since`` (monotonic) or later."""
+
+    since: float
+    jobs: set[Key] = field(default_factory=set)
+    cleaning_up: bool = False
+
+
+@dataclass
 class Account:
     """What is known of one account since this process began. Times are monotonic."""
 
     id: AccountID
     key: Key
+    """The queue's: in the namespace of the deployment that was opened first, whose work it counts as."""
     provider: BatchProvider
     secret: str = field(repr=False)
     """The provider's key."""
@@ -86,29 +96,48 @@ class Account:
     sought: dict[tuple[str, int, int], Search] = field(default_factory=dict)
     listed_from: float | None = None
     """When the last complete listing began."""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    wanted: Wanted | None = None
 
     @property
     def healthy(self) -> bool | None:
         """Whether it answers; None before it was first asked."""
         return None if self.probed_at is None and self.error is None else self.error is None
 
-    def see_tagged(self, tag: Tag, batch: RemoteBatch) -> None:
-        """Take in a batch of this cluster that no running job is known to have."""
+    def see_tagged(self, tag: Tag, batch: RemoteBatch, *, followed: bool) -> None:
+        """Take in a batch of this cluster that is not on the record of the job that it was made for; ``followed`` if
+        it is on another one's."""
         if (search := self.sought.get((tag.uid, tag.shard, tag.attempt))) is not None:
             search.see(batch)
         # Later on every batch is one that this process knows, or is looked for by its tag.
-        if self.listed_from is None:
+        if self.listed_from is None and not followed:
             self.leave(JobName(tag.namespace, tag.name), Stray(batch.created_at, batch.id))
+
+    def keep_only(self, batch_ids: Set[str]) -> None:
+        """Forget all batches that no job follows any more."""
+        for table in (self.batches, self.told, self.missing):
+            for stale in table.keys() - batch_ids:
+                del table[stale]
+
+    def want(self, since: float, job: Key, *, cleaning_up: bool) -> None:
+        """Have a job wait for a complete listing."""
+        wanted = self.wanted = self.wanted or Wanted(since)
+        wanted.since = max(wanted.since, since)
+        wanted.jobs.add(job)
+        wanted.cleaning_up |= cleaning_up
+
+    @property
+    def must_list(self) -> bool:
+        """Whether the next listing must be complete."""
+        return self.listed_from is None or (self.wanted is not None and self.listed_from < self.wanted.since)
 
     def leave(self, job: JobName, stray: Stray) -> None:
         """Remember a batch for the next job of that name."""
         self.strays[job] = max(stray, self.strays.get(job, stray))
 
 
-def account_key(identity: AccountID) -> Key:
-    """The queue's key of an account; the provider's key is in it as a digest only."""
+def digest_of(identity: AccountID) -> str:
+    """What an account is known by; the provider's key is in it as a digest only."""
     text = "\0".join(
         (identity.provider, identity.endpoint, identity.organization, identity.project, identity.key_digest)
     )
-    return Key(KIND, "", hashlib.sha256(text.encode()).hexdigest()[:16])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -11,7 +11,18 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from llmbatch.api import ModelDeployment
 from llmbatch.api.modeldeployment import ModelDeploymentSpec
-from llmbatch.domain.errors import CredentialsError, NotFound, ProviderError, RateLimited, Unauthorized
+from llmbatch.api.reasons import Reason
+from llmbatch.domain.errors import (
+    CredentialsError,
+    EndpointNotAllowed,
+    LLMBatchError,
+    NotFound,
+    NotSent,
+    ProviderError,
+    RateLimited,
+    Refused,
+    Unauthorized,
+)
 from llmbatch.domain.remote import BatchState, RemoteBatch, Tag
 from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import Key, WorkQueue
@@ -19,13 +30,15 @@ from llmbatch.engine.schedule import poll_interval
 from llmbatch.engine.workers import Requeue
 from llmbatch.providers.protocol import BatchProvider
 from llmbatch.providers.registry import target_of
-from llmbatch.reconcile.account import Account, JobName, ProvenKey, Search, Stray, Told, account_key
+from llmbatch.reconcile.account import KIND, Account, JobName, ProvenKey, Search, Stray, Told, digest_of
 from llmbatch.reconcile.index import Index, deployment_key, route_of
 from llmbatch.reconcile.listing import Listing, Running
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+MOST_FORMS = 3
+"""Deployments of one account by which it is tried to list it."""
 SOONEST = 1.0
 """Seconds after which a new batch is worth a first look."""
 TRANSIENT_FAILURES = 2
@@ -59,6 +72,14 @@ class Opened(NamedTuple):
     provider: BatchProvider
 
 
+class Sighting(NamedTuple):
+    """The batches that bear a tag, from a listing of an account that began at ``began`` (monotonic)."""
+
+    found: tuple[RemoteBatch, ...]
+    began: float
+    account: Key
+
+
 @dataclass(frozen=True, slots=True)
 class AccountSettings:
     """Seconds. ``interval`` between sweeps of an account with batches, ``probe`` of one without,
@@ -67,6 +88,19 @@ class AccountSettings:
     interval: float = 30.0
     probe: float = 30.0
     lag: float = 600.0
+
+
+def _may_pass(error: ProviderError | CredentialsError) -> bool:
+    """Whether an error may be gone a moment later: a 5xx, a time-out, a connection that was refused."""
+    if isinstance(error, NotSent):
+        return not isinstance(error, EndpointNotAllowed)
+    return isinstance(error, ProviderError) and not error.certain
+
+
+class NotListed(LLMBatchError):
+    """The account's batches are not known yet; whoever asked is woken when they are."""
+
+    reason = Reason.PROBING
 
 
 class Accounts:
@@ -91,8 +125,10 @@ class Accounts:
         self._clock = clock
         self._settings = settings
         self._rng = rng
-        self._listing = Listing(queue, clock, cluster=cluster, telling=self.progress_interval)
-        self._accounts: dict[Key, Account] = {}
+        self._listing = Listing(
+            queue, clock, cluster=cluster, telling=self.progress_interval, is_recorded=index.is_recorded
+        )
+        self._accounts: dict[str, Account] = {}
         self._of_route: dict[str, Account] = {}
         self._proven: dict[str, ProvenKey] = {}
 
@@ -123,15 +159,16 @@ class Accounts:
                 raise
             secret = last.secret
         provider = self._binder.bind(deployment.spec, secret)
-        account = self._account(provider, secret)
+        account = self._account(provider, secret, namespace)
+        account.provider = provider
         self._move(route_of(deployment), account)
         return Opened(account, provider)
 
-    def _account(self, provider: BatchProvider, secret: str) -> Account:
-        key = account_key(provider.identity)
-        if key not in self._accounts:
-            self._accounts[key] = Account(provider.identity, key, provider, secret)
-        return self._accounts[key]
+    def _account(self, provider: BatchProvider, secret: str, namespace: str) -> Account:
+        digest = digest_of(provider.identity)
+        if digest not in self._accounts:
+            self._accounts[digest] = Account(provider.identity, Key(KIND, namespace, digest), provider, secret)
+        return self._accounts[digest]
 
     def _prove(self, deployment: ModelDeployment, account: Account) -> None:
         """The provider has taken the account's key."""
@@ -146,7 +183,7 @@ class Accounts:
         if old is not None:
             old.routes.discard(route)
             if not old.routes:
-                del self._accounts[old.key]
+                del self._accounts[old.key.name]
 
     def forget(self, route: str) -> None:
         """A deployment is gone, and its key with it."""
@@ -155,7 +192,7 @@ class Accounts:
         if account is not None:
             account.routes.discard(route)
             if not account.routes:
-                self._accounts.pop(account.key, None)
+                self._accounts.pop(account.key.name, None)
 
     async def call(
         self,
@@ -208,41 +245,70 @@ class Accounts:
 
     async def sweep(self, key: Key) -> Requeue | None:
         """Ask an account about all its batches at once, which shows its health too; the queue calls this."""
-        account = self._accounts.get(key)
+        account = self._accounts.get(key.name)
         if account is None:
             return None
         now = self._clock.monotonic()
         if now < account.due:
             return Requeue(account.due - now)
         running = self._running(account)
-        if not running and account.probed_at is not None and account.error is None and not self._is_needed(account):
+        if not running and account.healthy and account.wanted is None and not self._is_needed(account):
             return None
         before = account.healthy
         account.due, account.swept_at = now + self._settings.interval, now
         try:
-            async with account.lock:
-                await self._listing.run(account, running, complete=account.listed_from is None)
+            await self._list(account, running)
             self._succeeded(account)
             account.due = self._clock.monotonic() + self._interval(account, running)
-        except ProviderError as error:
+        except (ProviderError, CredentialsError) as error:
             self._failed(account, error)
-            account.due = self._clock.monotonic() + max(error.retry_after or 0.0, self._interval(account, running))
-        if account.healthy != before:
-            for route in account.routes:
-                self._queue.add(deployment_key(route))
+            wait = getattr(error, "retry_after", None) or 0.0
+            account.due = self._clock.monotonic() + max(wait, self._interval(account, running))
+        self._tell(account, changed=account.healthy != before)
         return Requeue(account.due - self._clock.monotonic())
 
+    async def _list(self, account: Account, running: Running) -> None:
+        """List an account by the first of its deployments that it answers: their forms of the API may differ.
+
+        Raises ProviderError, CredentialsError.
+        """
+        complete, cleaning_up = account.must_list, account.wanted is not None and account.wanted.cleaning_up
+        last: ProviderError | CredentialsError | None = None
+        for deployment in self._deployments_of(account)[:MOST_FORMS]:
+            try:
+                opened, provider = await self.open(deployment, cleaning_up=cleaning_up)
+                if opened is account:
+                    await self._listing.run(account, provider, running, complete=complete)
+                    return
+            except (CredentialsError, NotFound, Refused) as error:
+                last = error
+        if last is not None:
+            raise last
+
+    def _tell(self, account: Account, *, changed: bool) -> None:
+        """Wake those whom a listing, or its failure, concerns."""
+        if changed:
+            for route in account.routes:
+                self._queue.add(deployment_key(route))
+        if account.wanted is not None:
+            for job in account.wanted.jobs:
+                self._queue.add(job)
+            account.wanted = None
+
+    def _deployments_of(self, account: Account) -> list[ModelDeployment]:
+        found = (self._index.deployments.get(deployment_key(route)) for route in sorted(account.routes))
+        return [deployment for deployment in found if deployment is not None]
+
     def _running(self, account: Account) -> Running:
-        return {
-            view.batch_id: job
-            for route in account.routes
-            for job, view in self._index.running_on(route)
-            if view.batch_id
-        }
+        running: dict[str, set[Key]] = {}
+        for route in account.routes:
+            for job, view in self._index.running_on(route):
+                if view.batch_id:
+                    running.setdefault(view.batch_id, set()).add(job)
+        return running
 
     def _is_needed(self, account: Account) -> bool:
-        deployments = (self._index.deployments.get(deployment_key(route)) for route in account.routes)
-        return any(deployment is not None and self._index.depends_on(deployment) for deployment in deployments)
+        return any(self._index.depends_on(deployment) for deployment in self._deployments_of(account))
 
     def _interval(self, account: Account, running: Running) -> float:
         base, now = self._settings.interval, self._clock.now()
@@ -261,16 +327,14 @@ class Accounts:
             if (deployment := self._index.deployments.get(deployment_key(route))) is not None:
                 self._prove(deployment, account)
 
-    def _failed(self, account: Account, error: ProviderError) -> None:
+    def _failed(self, account: Account, error: ProviderError | CredentialsError) -> None:
         account.failures += 1
         if isinstance(error, RateLimited) and account.probed_at is not None:
             return
         if isinstance(error, Unauthorized):
-            for route in account.routes:
-                deployment = self._index.deployments.get(deployment_key(route))
-                if deployment is not None:
-                    self._secrets.forget(deployment.metadata.namespace, target_of(deployment.spec).key_reference.name)
-        if error.certain or account.failures >= TRANSIENT_FAILURES or account.probed_at is None:
+            for deployment in self._deployments_of(account):
+                self._secrets.forget(deployment.metadata.namespace, target_of(deployment.spec).key_reference.name)
+        if not _may_pass(error) or account.failures >= TRANSIENT_FAILURES or account.probed_at is None:
             if account.error is None or account.error.reason != error.reason:
                 for route in account.routes:
                     self._queue.add(deployment_key(route))
@@ -295,42 +359,60 @@ class Accounts:
     # --- searching --------------------------------------------------------------------------------------------
 
     async def seek(
-        self, deployment: ModelDeployment, tag: Tag, *, not_before: float, cleaning_up: bool = False
-    ) -> tuple[list[RemoteBatch], float] | None:
+        self, deployment: ModelDeployment, tag: Tag, *, job: Key, not_before: float, cleaning_up: bool = False
+    ) -> Sighting | None:
         """All batches of one attempt, from a complete listing that began at ``not_before`` (monotonic) or later.
 
-        Answers them with the time at which the listing began, or None where the account was listed so recently that
-        it must not be listed again yet. What any sweep shows meanwhile counts as found.
+        None where there was none yet: then ``job`` is woken when there is. What any sweep shows meanwhile counts as
+        found. Raises CredentialsError, ProviderError.
         """
         account, _ = await self.open(deployment, cleaning_up=cleaning_up)
         now = self._clock.monotonic()
         search = account.sought.setdefault((tag.uid, tag.shard, tag.attempt), Search(now))
-        async with account.lock:
-            enough, now = max(not_before, search.since), self._clock.monotonic()
-            if not search.found and (account.listed_from is None or account.listed_from < enough):
-                if account.listed_from is not None and now < account.listed_from + self._settings.interval:
-                    return None
-                await self._list(account)
-        return list(search.found), account.listed_from if account.listed_from is not None else now
+        enough, began = max(not_before, search.since), account.listed_from
+        if not search.found and (began is None or began < enough):
+            self._await_listing(account, enough, job, cleaning_up=cleaning_up)
+            return None
+        return Sighting(tuple(search.found), now if began is None else began, account.key)
 
-    def stop_seeking(self, route: str, tag: Tag) -> None:
+    def _await_listing(self, account: Account, since: float, job: Key, *, cleaning_up: bool = False) -> None:
+        """Have a job woken by a complete listing; it is the queue that lists, so that no job's worker waits for it."""
+        now = self._clock.monotonic()
+        if account.error is not None and now < account.due:
+            raise account.error
+        account.want(since, job, cleaning_up=cleaning_up)
+        if account.healthy:
+            account.due = min(account.due, account.swept_at + self._settings.interval)
+        self._queue.add_after(account.key, account.due - now)
+
+    def stop_seeking(self, route: str, uid: str, shard: int, attempt: int) -> None:
         """The attempt was found, made or given up."""
         if (account := self._of_route.get(route)) is not None:
-            account.sought.pop((tag.uid, tag.shard, tag.attempt), None)
+            account.sought.pop((uid, shard, attempt), None)
 
-    async def stray(self, deployment: ModelDeployment, namespace: str, name: str) -> RemoteBatch | None:
+    async def begins(self, deployment: ModelDeployment, job: Key) -> bool:
+        """Whether the account was never asked yet: then it is, about all batches at once, which wakes the job.
+
+        After a restart each job would ask for its own batch otherwise. Raises CredentialsError.
+        """
+        account, _ = await self.open(deployment)
+        if account.healthy is not None:
+            return False
+        account.want(self._clock.monotonic(), job, cleaning_up=False)
+        self._queue.add(account.key)
+        return True
+
+    async def stray(self, deployment: ModelDeployment, job: Key) -> RemoteBatch | None:
         """The newest batch that was made for a job's name and was no known job's when it was seen, as it is now.
 
-        None where there is none, or where its results are gone. Raises CredentialsError, ProviderError: without an
-        answer nobody can say that there is none.
+        None where there is none, or where its results are gone. Raises CredentialsError, ProviderError, and NotListed
+        until the account was listed, which wakes the job: without an answer nobody can say that there is none.
         """
         account, provider = await self.open(deployment)
-        async with account.lock:
-            if account.listed_from is None:
-                if account.error is not None and self._clock.monotonic() < account.due:
-                    raise account.error
-                await self._list(account)
-        stray = account.strays.get(JobName(namespace, name))
+        if account.listed_from is None:
+            self._await_listing(account, self._clock.monotonic(), job)
+            raise NotListed("the account's batches are being listed")
+        stray = account.strays.get(JobName(job.namespace, job.name))
         if stray is None:
             return None
         try:
@@ -345,9 +427,3 @@ class Accounts:
         """A job goes and its batch stays, for the next job of that name."""
         if (account := self._of_route.get(route)) is not None:
             account.leave(JobName(namespace, name), Stray(self._clock.now(), batch_id))
-
-    async def _list(self, account: Account) -> None:
-        """List an account completely, its lock being held; the next sweep need not do it again so soon."""
-        now = self._clock.monotonic()
-        account.due, account.swept_at = now + self._settings.interval, now
-        await self._listing.run(account, self._running(account), complete=True)

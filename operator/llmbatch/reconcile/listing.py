@@ -3,39 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from datetime import timedelta
 
 from llmbatch.domain.errors import NotFound
 from llmbatch.domain.remote import BatchState, RemoteBatch, Tag
 from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import Key, WorkQueue
+from llmbatch.providers.protocol import BatchProvider
 from llmbatch.reconcile.account import Account, Told
 
 SINGLE_GETS_AT_ONCE = 4
 _IN_PROGRESS = frozenset({BatchState.VALIDATING, BatchState.IN_PROGRESS, BatchState.FINALIZING})
 
-Running = Mapping[str, Key]
-"""The jobs of the batches that are followed, by batch id."""
+Running = Mapping[str, Set[Key]]
+"""The jobs of the batches that are followed, by batch id. There are several where a job was copied or forged."""
 
 
 class Listing:
-    """Lists accounts. ``telling`` is how often the mere progress of a running batch is worth a reconcile."""
+    """Lists accounts.
 
-    def __init__(self, queue: WorkQueue, clock: Clock, *, cluster: str, telling: timedelta) -> None:
+    ``telling`` is how often the mere progress of a running batch is worth a reconcile; ``is_recorded`` says whether a
+    batch is known to be that of the living job with a UID.
+    """
+
+    def __init__(
+        self,
+        queue: WorkQueue,
+        clock: Clock,
+        *,
+        cluster: str,
+        telling: timedelta,
+        is_recorded: Callable[[str, str], bool],
+    ) -> None:
         self._queue = queue
         self._clock = clock
         self._cluster = cluster
         self._telling = telling.total_seconds()
+        self._is_recorded = is_recorded
 
-    async def run(self, account: Account, running: Running, *, complete: bool) -> None:
+    async def run(self, account: Account, provider: BatchProvider, running: Running, *, complete: bool) -> None:
         """Learn of all running batches: by pages while that is cheaper, the rest one by one. Raises ProviderError.
 
         A complete listing reads every page, whatever it costs.
         """
         began = self._clock.monotonic()
         unseen, pages = set(running), 0
-        async for page in account.provider.list_batches():
+        async for page in provider.list_batches():
             pages += 1
             for batch in page:
                 unseen.discard(batch.id)
@@ -45,23 +59,30 @@ class Listing:
                 break
         else:
             account.listed_from = began
-        for stale in account.batches.keys() - running.keys():
-            account.batches.pop(stale)
-            account.told.pop(stale, None)
+        account.keep_only(running.keys())
+        await self._ask_all(account, provider, unseen, running)
+
+    async def _ask_all(self, account: Account, provider: BatchProvider, unseen: Set[str], running: Running) -> None:
         limit = asyncio.Semaphore(SINGLE_GETS_AT_ONCE)
 
         async def ask(batch_id: str) -> None:
             async with limit:
-                await self._ask(account, batch_id, running)
+                await self._ask(account, provider, batch_id, running)
 
-        await asyncio.gather(*(ask(batch_id) for batch_id in unseen))
-
-    async def _ask(self, account: Account, batch_id: str, running: Running) -> None:
         try:
-            self._see(account, await account.provider.get_batch(batch_id), running)
+            async with asyncio.TaskGroup() as group:
+                for batch_id in unseen:
+                    group.create_task(ask(batch_id))
+        except BaseExceptionGroup as errors:
+            # The first one stands for all: the others were cancelled, or failed for the same reason.
+            raise errors.exceptions[0] from None
+
+    async def _ask(self, account: Account, provider: BatchProvider, batch_id: str, running: Running) -> None:
+        try:
+            self._see(account, await provider.get_batch(batch_id), running)
         except NotFound:
             account.missing.setdefault(batch_id, self._clock.monotonic())
-            self._queue.add(running[batch_id])
+            self._wake(running[batch_id])
 
     def _see(self, account: Account, batch: RemoteBatch, running: Running) -> None:
         tag = Tag.of(batch.metadata)
@@ -70,9 +91,13 @@ class Listing:
             account.missing.pop(batch.id, None)
             if self._is_worth_telling(account.told.get(batch.id), batch):
                 account.told[batch.id] = Told(self._clock.monotonic(), batch)
-                self._queue.add(running[batch.id])
-        elif tag is not None and tag.cluster == self._cluster:
-            account.see_tagged(tag, batch)
+                self._wake(running[batch.id])
+        if tag is not None and tag.cluster == self._cluster and not self._is_recorded(tag.uid, batch.id):
+            account.see_tagged(tag, batch, followed=batch.id in running)
+
+    def _wake(self, jobs: Set[Key]) -> None:
+        for job in jobs:
+            self._queue.add(job)
 
     def _is_worth_telling(self, told: Told | None, batch: RemoteBatch) -> bool:
         """Whether a job is woken. Mere progress that is held back now is told by a later listing."""

@@ -30,7 +30,6 @@ from llmbatch.reconcile.uploads import form_of
 ADOPTABLE = frozenset({BatchState.VALIDATING, BatchState.IN_PROGRESS, BatchState.FINALIZING, BatchState.COMPLETED})
 
 
-
 class Observation:
     """Sees all that a decision about a job needs; a provider is asked only whether it has a batch of an earlier job."""
 

@@ -11,9 +11,10 @@ its tag, and made only when it is surely absent.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from llmbatch.api import BatchJob, ModelDeployment, names
 from llmbatch.api.batchjob import Phase
@@ -29,6 +30,7 @@ from llmbatch.domain.errors import (
     Unauthorized,
 )
 from llmbatch.domain.file import lasts
+from llmbatch.domain.job import AUTH_GRACE, unauthorized
 from llmbatch.domain.jobrecord import shards, trace
 from llmbatch.domain.remote import RemoteBatch, Tag
 from llmbatch.domain.routing import Candidate, WeightedChoice
@@ -38,8 +40,8 @@ from llmbatch.domain.translate import url_of
 from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import Key
 from llmbatch.kube.client import Kube
-from llmbatch.kube.errors import Conflict
-from llmbatch.reconcile.accounts import Accounts
+from llmbatch.kube.errors import Conflict, Gone
+from llmbatch.reconcile.accounts import Accounts, Sighting
 from llmbatch.reconcile.index import Index, deployment_key
 from llmbatch.reconcile.jobrun import JobRun, tag_of
 from llmbatch.reconcile.writer import Writer
@@ -51,6 +53,13 @@ FRESH_COPY = timedelta(seconds=30)
 RECORD_TRIES = 20
 
 
+class Attempt(NamedTuple):
+    """A create on a deployment. Another one of the same number may have been forged elsewhere."""
+
+    number: int
+    route: str
+
+
 class Superseded(Exception):
     """The job changed under way: this reconcile ends, the next one decides anew."""
 
@@ -60,8 +69,16 @@ class Doubt:
     """A pending create whose outcome is not known. Times are monotonic."""
 
     first_seen: float
+    account: Key | None = None
     listings: list[float] = field(default_factory=list)
-    """When the complete listings without the batch began."""
+    """When the complete listings of this account without the batch began."""
+
+    def absent_from(self, seen: Sighting) -> None:
+        """A listing did not show it. What another account showed, before the key was changed, proves nothing."""
+        if seen.account != self.account:
+            self.account, self.listings = seen.account, []
+        if seen.began not in self.listings:
+            self.listings.append(seen.began)
 
 
 class Submission:
@@ -91,17 +108,19 @@ class Submission:
         self._wake = wake
         self._choice = WeightedChoice()
         self._fresh: set[tuple[str, int, Pending]] = set()
-        self._doubts: dict[tuple[str, int, int], Doubt] = {}
+        self._doubts: dict[tuple[str, int, Attempt], Doubt] = {}
 
     def is_fresh(self, job: BatchJob, shard: int) -> bool:
         """Whether this process recorded the pending create and has not sent it."""
         pending = trace(job, shard).pending
         return pending is not None and (job.metadata.uid, shard, pending) in self._fresh
 
-    def forget(self, uid: str) -> None:
-        """The job is gone."""
-        self._fresh = {fresh for fresh in self._fresh if fresh[0] != uid}
-        self._doubts = {key: doubt for key, doubt in self._doubts.items() if key[0] != uid}
+    def forget_gone(self) -> None:
+        """A job is gone: keep nothing of those that are."""
+        self._fresh = {fresh for fresh in self._fresh if self._index.is_live(fresh[0])}
+        for uid, shard, attempt in [doubt for doubt in self._doubts if not self._index.is_live(doubt[0])]:
+            del self._doubts[uid, shard, attempt]
+            self._accounts.stop_seeking(attempt.route, uid, shard, attempt.number)
 
     async def begin(self, run: JobRun, step: Begin) -> None:
         """Choose, take up headroom, and record the create."""
@@ -214,23 +233,25 @@ class Submission:
         wanted = doubt.first_seen + (self._certainty if doubt.listings else 0.0)
         deleting = run.job.metadata.deletion_timestamp is not None
         try:
-            answer = await self._accounts.seek(
-                deployment, tag, not_before=min(wanted, self._clock.monotonic()), cleaning_up=deleting
+            seen = await self._accounts.seek(
+                deployment,
+                tag,
+                job=run.key,
+                not_before=min(wanted, self._clock.monotonic()),
+                cleaning_up=deleting,
             )
         except LLMBatchError as error:
             run.see(step.shard, problem=Problem(error.reason, error.message))
             return
         again = self._now() + self._again
-        if answer is None:
+        if seen is None:
             run.see(step.shard, lookup=Lookup(until=again))
             return
-        found, began = answer
-        if ours := _ours(found, tag, pending):
+        if ours := _ours(seen.found, tag, pending):
             run.see(step.shard, lookup=Lookup(found=ours))
             return
-        if began not in doubt.listings:
-            doubt.listings.append(began)
-        absent = len(doubt.listings) >= 2 and began >= doubt.first_seen + self._certainty
+        doubt.absent_from(seen)
+        absent = len(doubt.listings) >= 2 and seen.began >= doubt.first_seen + self._certainty
         run.see(step.shard, lookup=Lookup(absent=absent, until=None if absent else again))
 
     async def adopt(self, run: JobRun, step: Adopt) -> None:
@@ -244,8 +265,12 @@ class Submission:
                 # Somebody annotated the job meanwhile; the batch exists all the same.
                 stored = await self._kube.get(BatchJob, run.key.namespace, run.key.name)
                 if stored is None or stored.metadata.uid != uid:
+                    await self._discard(run, step)
                     raise Superseded from None
                 run.stored(stored)
+            except Gone:
+                await self._discard(run, step)
+                raise
         else:
             raise Superseded
         self._settle(run.job, step.shard, pending)
@@ -256,6 +281,22 @@ class Submission:
         self._accounts.follow(step.deployment)
         run.see(step.shard, fresh=False, lookup=None, orphan=None, batch=step.batch, ours=True, unknown=False)
         run.submitted_now.append(step.shard)
+
+    async def _discard(self, run: JobRun, step: Adopt) -> None:
+        """The job went while its batch was made, which nobody would ever see: cancel it, as well as that can be done."""
+        tag = Tag.of(step.batch.metadata)
+        deployment = self._index.deployments.get(deployment_key(step.deployment))
+        if run.job.spec.deletion_policy == "Retain" or deployment is None or tag is None:
+            return
+        if tag.uid != run.job.metadata.uid:
+            return
+        try:
+            await self._accounts.call(
+                deployment, lambda provider: provider.cancel_batch(step.batch.id), cleaning_up=True
+            )
+        except LLMBatchError as error:
+            fields = {**run.key._asdict(), "deployment": step.deployment, "batch_id": step.batch.id}
+            logger.warning("the batch of a job that is gone runs on: %s", error.message, extra={"fields": fields})
 
     # --- how --------------------------------------------------------------------------------------------------
 
@@ -304,8 +345,12 @@ class Submission:
             run.without_copy(route)
         job = jobstatus.record_attempt(run.job, step.shard, route, error.reason, error.message, now)
         shard = shards(job)[step.shard]
-        changes: dict[str, object] = {"attempt": following(shard.attempt)}
+        changes: dict[str, object] = {"attempt": following(shard.attempt), "unauthorized_since": None}
+        since = shard.unauthorized_since or now
         match error:
+            case Unauthorized() if now - since >= AUTH_GRACE:
+                run.job = job
+                return unauthorized()
             case Refused():
                 run.job = job
                 return Finish(
@@ -314,7 +359,7 @@ class Submission:
                     f"{route} refused the batch: {error.message}; mend it in a new job",
                 )
             case Unauthorized():
-                changes["unauthorized_since"] = shard.unauthorized_since or now
+                changes["unauthorized_since"] = since
                 changes["refused_by"] = [*shard.refused_by, route][-64:]
             case RateLimited() | QuotaExceeded():
                 changes["refused_by"] = [*shard.refused_by, route][-64:]
@@ -336,8 +381,7 @@ class Submission:
             return
         self._fresh.discard((job.metadata.uid, shard, pending))
         self._doubts.pop(_doubt(job, shard, pending), None)
-        tag = tag_of(job, self._cluster, shard, pending.attempt)
-        self._accounts.stop_seeking(pending.deployment, tag)
+        self._accounts.stop_seeking(pending.deployment, job.metadata.uid, shard, pending.attempt)
 
     def _now(self) -> datetime:
         return self._clock.now().replace(microsecond=0)
@@ -350,11 +394,11 @@ def _superseded() -> None:
     raise Superseded
 
 
-def _doubt(job: BatchJob, shard: int, pending: Pending) -> tuple[str, int, int]:
-    return (job.metadata.uid, shard, pending.attempt)
+def _doubt(job: BatchJob, shard: int, pending: Pending) -> tuple[str, int, Attempt]:
+    return (job.metadata.uid, shard, Attempt(pending.attempt, pending.deployment))
 
 
-def _ours(found: list[RemoteBatch], tag: Tag, pending: Pending) -> RemoteBatch | None:
+def _ours(found: Sequence[RemoteBatch], tag: Tag, pending: Pending) -> RemoteBatch | None:
     """The batch of this very attempt: our tag and our input file; the oldest, if there are several."""
     matching = [
         batch

@@ -13,14 +13,15 @@ import pytest
 from llmbatch.api import BatchJob, ModelDeployment
 from llmbatch.domain.errors import CredentialsError, NotFound, Unauthorized, Unavailable
 from llmbatch.domain.remote import BatchState, FileState, RemoteBatch, RemoteFile, Tag
-from llmbatch.engine.queue import WorkQueue
+from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.providers.protocol import AccountID
-from llmbatch.reconcile.accounts import Accounts, AccountSettings
+from llmbatch.reconcile.accounts import Accounts, AccountSettings, NotListed, Sighting
 from llmbatch.reconcile.index import Index
 from support.virtual_time import VirtualClock
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 INTERVAL = 30.0
+RUN = Key("BatchJob", "default", "run")
 OURS = Tag("cluster", "default", "run", "uid-run", 0, 1)
 
 
@@ -110,6 +111,27 @@ class Bench:
         account, _ = await self.accounts.open(deployment)
         await self.accounts.sweep(account.key)
 
+    async def seek(self, deployment: ModelDeployment, *, not_before: float = 0.0) -> Sighting | None:
+        """What a job is told of its tag, after the queue has listed the account where it may."""
+        seen = await self.accounts.seek(deployment, OURS, job=RUN, not_before=not_before)
+        if seen is None:
+            await self.sweep(deployment)
+            seen = await self.accounts.seek(deployment, OURS, job=RUN, not_before=not_before)
+        return seen
+
+    async def stray(self, deployment: ModelDeployment, name: str = "run") -> RemoteBatch | None:
+        """What is left to a job's name, after the queue has listed the account where it must."""
+        job = Key("BatchJob", "default", name)
+        try:
+            return await self.accounts.stray(deployment, job)
+        except NotListed:
+            await self.sweep(deployment)
+            return await self.accounts.stray(deployment, job)
+
+    def woken(self) -> set[Key]:
+        """The jobs that the queue was given."""
+        return {key for key in self.queue._ready if key.kind == "BatchJob"}
+
 
 def metadata(name: str, **more: Any) -> dict[str, Any]:
     """The metadata of a stored object."""
@@ -151,8 +173,8 @@ async def test_a_rotated_key_is_another_account(bench):
     east, west = await bench.open("east"), await bench.open("west", secret="other")
     bench.providers["key"].holds(a_batch())
 
-    assert await bench.accounts.stray(west, "default", "run") is None
-    assert await bench.accounts.stray(east, "default", "run") == a_batch()
+    assert await bench.stray(west) is None
+    assert await bench.stray(east) == a_batch()
 
 
 async def test_a_batch_of_an_attempt_is_found_among_all_others(bench):
@@ -161,22 +183,26 @@ async def test_a_batch_of_an_attempt_is_found_among_all_others(bench):
     others = [a_batch(f"batch_{at}", replace(OURS, attempt=2)) for at in range(250)]
     bench.providers["key"].holds(*others, a_batch("wanted"), a_batch("foreign", None))
 
-    answer = await bench.accounts.seek(east, OURS, not_before=0.0)
+    seen = await bench.seek(east)
 
-    assert answer is not None
-    assert [batch.id for batch in answer[0]] == ["wanted"]
+    assert seen is not None
+    assert [batch.id for batch in seen.found] == ["wanted"]
 
 
 async def test_an_account_is_not_listed_again_before_its_interval_is_over(bench):
     """A search that wants a newer listing waits for it; then it is made, and says when it began."""
     east = await bench.open()
-    assert await bench.accounts.seek(east, OURS, not_before=0.0) == ([], 0.0)
+    first = await bench.seek(east)
+    assert first is not None
+    assert (first.found, first.began) == ((), 0.0)
     bench.clock.step(INTERVAL / 2)
 
-    assert await bench.accounts.seek(east, OURS, not_before=bench.clock.monotonic()) is None
+    assert await bench.seek(east, not_before=bench.clock.monotonic()) is None
     bench.clock.step(INTERVAL / 2)
 
-    assert await bench.accounts.seek(east, OURS, not_before=INTERVAL / 2) == ([], INTERVAL)
+    second = await bench.seek(east, not_before=INTERVAL / 2)
+    assert second is not None
+    assert second.began == INTERVAL
     assert bench.providers["key"].listed == 2
 
 
@@ -185,10 +211,10 @@ async def test_the_newest_batch_of_a_name_is_left_to_the_next_job(bench):
     east = await bench.open()
     provider = bench.providers["key"]
     provider.holds(a_batch("new", minute=9), a_batch("old", minute=1))
-    await bench.accounts.stray(east, "default", "run")
+    await bench.stray(east)
     provider.holds(a_batch("new", minute=9, state=BatchState.FINALIZING))
 
-    found = await bench.accounts.stray(east, "default", "run")
+    found = await bench.stray(east)
 
     assert found is not None
     assert (found.id, found.state) == ("new", BatchState.FINALIZING)
@@ -201,23 +227,23 @@ async def test_a_batch_whose_results_were_deleted_is_left_to_nobody(bench):
     provider = bench.providers["key"]
     provider.holds(a_batch(state=BatchState.COMPLETED, output_file_id="file-out"))
     provider.files.add("file-out")
-    assert await bench.accounts.stray(east, "default", "run") is not None
+    assert await bench.stray(east) is not None
 
     provider.files.clear()
 
-    assert await bench.accounts.stray(east, "default", "run") is None
+    assert await bench.stray(east) is None
 
 
 async def test_a_batch_that_a_job_left_is_known_without_another_listing(bench):
     """What a retained job leaves is found by the next one of its name, and by no other."""
     east = await bench.open()
-    assert await bench.accounts.stray(east, "default", "run") is None
+    assert await bench.stray(east) is None
     bench.providers["key"].holds(a_batch())
 
     bench.accounts.leave("default/east", "default", "run", "batch_1")
 
-    assert await bench.accounts.stray(east, "default", "run") == a_batch()
-    assert await bench.accounts.stray(east, "default", "other") is None
+    assert await bench.stray(east) == a_batch()
+    assert await bench.stray(east, "other") is None
     assert bench.providers["key"].listed == 1
 
 
@@ -227,7 +253,7 @@ async def test_without_an_answer_nobody_says_that_there_is_no_batch(bench):
     bench.providers["key"].error = Unavailable("down")
 
     with pytest.raises(Unavailable):
-        await bench.accounts.stray(east, "default", "run")
+        await bench.stray(east)
 
 
 async def test_a_batch_of_another_cluster_is_nobody_s(bench):
@@ -235,7 +261,7 @@ async def test_a_batch_of_another_cluster_is_nobody_s(bench):
     east = await bench.open()
     bench.providers["key"].holds(a_batch(tag=replace(OURS, cluster="another")))
 
-    assert await bench.accounts.stray(east, "default", "run") is None
+    assert await bench.stray(east) is None
 
 
 async def test_a_batch_that_no_listing_shows_is_asked_for(bench):

@@ -13,7 +13,7 @@ from support.job_bench import CLUSTER, NAMESPACE, RUN, Bench, Provider
 EAST, FOREIGN = "team/east", "victim/private"
 
 
-def annotations(route: str, **record: Any) -> dict[str, str]:
+def record_of(route: str, **record: Any) -> dict[str, str]:
     """What a record looks like: `batch_id`, or a pending create where there is none."""
     if "batch_id" in record:
         return {"llmbatch.dev/deployment": route, "llmbatch.dev/batch-id": record["batch_id"]}
@@ -44,7 +44,7 @@ async def a_batch(provider: Provider, *, uid: str, name: str = "run", file_id: s
 async def test_a_forged_record_asks_nothing_of_another_tenant_s_account(record):
     """Annotations that lead to another tenant's deployment count for nothing: not a call, no room, no look-up."""
     bench = two_tenants()
-    bench.job(metadata={"annotations": annotations(FOREIGN, **record)})
+    bench.job(metadata={"annotations": record_of(FOREIGN, **record)})
     process = bench.start()
     assert process.index.load(FOREIGN) == (0, 0)
 
@@ -57,7 +57,7 @@ async def test_a_forged_record_asks_nothing_of_another_tenant_s_account(record):
 async def test_a_forged_record_costs_nothing_when_its_job_goes():
     """Deleting a job with a forged record asks nothing of the account that it names."""
     bench = two_tenants()
-    forged = {"annotations": annotations(FOREIGN, batch_id="batch_1"), "finalizers": ["llmbatch.dev/finalizer"]}
+    forged = {"annotations": record_of(FOREIGN, batch_id="batch_1"), "finalizers": ["llmbatch.dev/finalizer"]}
     bench.job(metadata={**forged, "deletionTimestamp": "2026-01-01T00:00:00Z"})
 
     await bench.start().until(lambda job: job is None)
@@ -69,7 +69,7 @@ async def test_a_record_on_a_shared_deployment_is_restored():
     """A job that lost its status goes on with its batch on a deployment of a shared namespace."""
     bench = two_tenants(shared=["victim"])
     made = await a_batch(bench.provider("private"), uid="uid-team-run")
-    bench.job(metadata={"annotations": annotations(FOREIGN, batch_id=made.id)})
+    bench.job(metadata={"annotations": record_of(FOREIGN, batch_id=made.id)})
 
     job = await bench.start().running()
 
@@ -81,7 +81,7 @@ async def test_a_batch_on_a_deployment_that_is_no_longer_shared_is_followed():
     """What status confirms is the operator's own record, whoever may use the deployment now."""
     bench = two_tenants(shared=["victim"])
     made = await a_batch(bench.provider("private"), uid="uid-team-run")
-    bench.job(metadata={"annotations": annotations(FOREIGN, batch_id=made.id)})
+    bench.job(metadata={"annotations": record_of(FOREIGN, batch_id=made.id)})
     await bench.start().running()
     bench.shared = frozenset()
 
@@ -110,7 +110,7 @@ async def test_a_batch_of_another_input_is_not_restored():
     """A batch that was made for this name, but of another file, is not this job's."""
     bench = two_tenants()
     other = await a_batch(bench.provider("east"), uid="uid-of-old", file_id="file-of-old")
-    bench.job(metadata={"annotations": annotations(EAST, batch_id=other.id)})
+    bench.job(metadata={"annotations": record_of(EAST, batch_id=other.id)})
 
     await bench.start().until(lambda job: job is not None and job.status.batch_id not in (None, other.id))
 
@@ -121,7 +121,7 @@ async def test_a_job_tells_nothing_of_the_secrets_of_another_tenant():
     """Where a shared deployment has lost its Secret, a job says who must mend it, and not what the Secret is called."""
     bench = two_tenants(shared=["victim"])
     made = await a_batch(bench.provider("private"), uid="uid-team-run")
-    bench.job(metadata={"annotations": annotations(FOREIGN, batch_id=made.id)})
+    bench.job(metadata={"annotations": record_of(FOREIGN, batch_id=made.id)})
     bench.secrets.clear()
 
     await bench.start().until(lambda job: job is not None and job.status.conditions)
@@ -134,6 +134,6 @@ async def test_a_job_tells_nothing_of_the_secrets_of_another_tenant():
 def test_nothing_is_forged_in_what_the_operator_writes():
     """The own namespace's deployments count without any sharing."""
     bench = two_tenants()
-    bench.job(metadata={"annotations": annotations(EAST, batch_id="batch_1")})
+    bench.job(metadata={"annotations": record_of(EAST, batch_id="batch_1")})
 
     assert bench.start().index.jobs[RUN].batch_id == "batch_1"
