@@ -435,7 +435,7 @@ class Process:
         """One look at a job."""
         for other in list(self._bench.cluster.stored.values()):
             self.index.put(other)
-        for gone in [known for known in self.index.keys() if known not in self._bench.cluster.stored]:
+        for gone in [known for known in list(self.index.keys()) if known not in self._bench.cluster.stored]:
             self.index.remove(gone)
         return await self.jobs.reconcile(key)
 

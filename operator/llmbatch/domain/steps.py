@@ -76,7 +76,7 @@ class Observed:
     """When results that could not be collected are tried again; None while that is under way."""
     output_problem: Problem | None = None
     """Results were counted and stay at the provider, since the sink will never take them."""
-    outputs_deleted: bool = False
+
     give_up_at: datetime | None = None
     """When a deletion no longer waits for its clean-up."""
 

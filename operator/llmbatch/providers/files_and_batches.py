@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -20,6 +21,8 @@ from llmbatch.providers.http import Account, Call
 from llmbatch.providers.multipart import Form
 from llmbatch.providers.protocol import AccountID
 from llmbatch.providers.target import Target
+
+logger = logging.getLogger(__name__)
 
 Method: TypeAlias = Literal["GET", "POST", "DELETE"]
 MOST_PAGES = 1000
@@ -130,8 +133,14 @@ class FilesAndBatches:
         return await self._batch(self._call_by_id("batches.get", "GET", "/batches", batch_id), batch_id)
 
     async def list_batches(self, *, page_size: int = 100) -> AsyncIterator[list[RemoteBatch]]:
+        unknown: set[str] = set()
         async for page in self._pages("batches.list", "/batches", {"limit": str(page_size)}, page_size):
-            found = [wire.listed_batch(entry) async for entry in _in_turns(page)]
+            before = len(unknown)
+            found = [wire.listed_batch(entry, unknown.add) async for entry in _in_turns(page)]
+            if len(unknown) > before:
+                logger.warning(
+                    "batches count as in progress whose states are not known: %s", ", ".join(sorted(unknown)[:5])
+                )
             yield [batch for batch in found if batch is not None]
 
     async def cancel_batch(self, batch_id: str) -> RemoteBatch:

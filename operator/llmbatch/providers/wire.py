@@ -7,7 +7,7 @@ fractions or ISO text.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -140,16 +140,22 @@ def listed_file(entry: msgspec.Raw, states: Mapping[str, FileState]) -> RemoteFi
     return _remote_file(wire, states.get(_plain(wire.status), FileState.PROCESSING))
 
 
-def listed_batch(entry: msgspec.Raw) -> RemoteBatch | None:
+def listed_batch(entry: msgspec.Raw, unknown: Callable[[str], None] = lambda state: None) -> RemoteBatch | None:
     """A batch of a page.
 
     One that cannot be understood is an error if it may be ours, and None if it surely is not: what others do in the
-    account must not keep our own batches from being found.
+    account must not keep our own batches from being found. One of ours in a state that came with a newer API counts
+    as in progress, so that it does not stop all others; ``unknown`` is told.
     """
+    ours = any(key in bytes(entry) for key in _TAG_KEYS)
     try:
-        return _remote_batch(_decode(_batch, _bounded(entry), "a batch"))
+        wire = _decode(_batch, _bounded(entry), "a batch")
+        if ours and _plain(wire.status) not in _BATCH_STATES:
+            unknown(_shown(wire.status))
+            wire = msgspec.structs.replace(wire, status=BatchState.IN_PROGRESS.value)
+        return _remote_batch(wire)
     except BadAnswer:
-        if any(key in bytes(entry) for key in _TAG_KEYS):
+        if ours:
             raise
         return None
 

@@ -283,7 +283,7 @@ class Submission:
         run.submitted_now.append(step.shard)
 
     async def _discard(self, run: JobRun, step: Adopt) -> None:
-        """The job went while its batch was made, which nobody would ever see: cancel it, as well as that can be done."""
+        """The job went while its batch was made, which nobody would ever see: try to cancel it."""
         tag = Tag.of(step.batch.metadata)
         deployment = self._index.deployments.get(deployment_key(step.deployment))
         if run.job.spec.deletion_policy == "Retain" or deployment is None or tag is None:

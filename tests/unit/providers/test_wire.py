@@ -125,15 +125,22 @@ def test_a_failed_batch_tells_its_errors_without_the_input():
 
 
 def test_others_odd_batches_do_not_hide_ours():
-    """A batch that cannot be read is left out of a list if its metadata is surely not ours, else it is an error."""
+    """A batch that cannot be read is left out of a list if its metadata is surely not ours."""
     odd = a_batch(id="batch_2", status="paused")
 
     assert wire.listed_batch(entry_of(a_batch())) == wire.decode_batch(orjson.dumps(a_batch()))
     assert wire.listed_batch(entry_of(odd)) is None
 
-    odd["metadata"] = {"llmbatch-uid": "u-1"}
-    with pytest.raises(BadAnswer, match="paused"):
-        wire.listed_batch(entry_of(odd))
+
+def test_a_batch_of_ours_in_an_unknown_state_does_not_stop_the_others():
+    """In a list it counts as in progress, and the state is told; asked for by itself it is an error."""
+    odd, told = a_batch(status="paused", metadata={"llmbatch-uid": "u-1"}), list[str]()
+
+    listed = wire.listed_batch(entry_of(odd), told.append)
+
+    assert listed is not None
+    assert listed.state is BatchState.IN_PROGRESS
+    assert told == ["'paused'"]
 
 
 def test_our_tag_is_found_in_a_batch_that_cannot_be_read_at_all():

@@ -15,6 +15,7 @@ from llmbatch.domain.errors import CredentialsError, NotFound, Unauthorized, Una
 from llmbatch.domain.remote import BatchState, FileState, RemoteBatch, RemoteFile, Tag
 from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.providers.protocol import AccountID
+from llmbatch.providers.registry import target_of
 from llmbatch.reconcile.accounts import Accounts, AccountSettings, NotListed, Sighting
 from llmbatch.reconcile.index import Index
 from support.virtual_time import VirtualClock
@@ -76,6 +77,8 @@ class Bench:
         self.queue = WorkQueue(self.clock, jitter=random.Random(1))
         self.index = Index()
         self.providers: dict[str, Provider] = {}
+        self.forms: dict[str, Provider] = {}
+        """The clients of deployments that have a form of the API of their own."""
         self.secrets: dict[str, str | None] = {}
         """What a Secret holds now, where it is not its own name; None where it is gone."""
         settings = AccountSettings(INTERVAL, INTERVAL)
@@ -84,7 +87,7 @@ class Bench:
         )
 
     def bind(self, spec: Any, key: str) -> Any:
-        return self.providers.setdefault(key, Provider(key))
+        return self.forms.get(target_of(spec).model) or self.providers.setdefault(key, Provider(key))
 
     async def key(self, namespace: str, name: str, key: str) -> str:
         value = self.secrets.get(name, name)
@@ -96,7 +99,7 @@ class Bench:
 
     async def open(self, name: str = "east", *, secret: str = "key") -> ModelDeployment:
         """A deployment whose account is known; those with the same Secret share it."""
-        block = {"baseURL": "https://api", "model": "m", "auth": {"secretKeyRef": {"name": secret, "key": "k"}}}
+        block = {"baseURL": "https://api", "model": name, "auth": {"secretKeyRef": {"name": secret, "key": "k"}}}
         made = ModelDeployment.model_validate({"metadata": metadata(name), "spec": {"modelName": "m", "openAI": block}})
         self.index.put(made)
         await self.accounts.open(made)
@@ -128,9 +131,9 @@ class Bench:
             await self.sweep(deployment)
             return await self.accounts.stray(deployment, job)
 
-    def woken(self) -> set[Key]:
-        """The jobs that the queue was given."""
-        return {key for key in self.queue._ready if key.kind == "BatchJob"}
+    async def woken(self) -> set[Key]:
+        """What the queue was given to reconcile."""
+        return {await self.queue.get() for _ in range(self.queue.depth)}
 
 
 def metadata(name: str, **more: Any) -> dict[str, Any]:
@@ -315,3 +318,88 @@ async def test_a_key_is_forgotten_with_its_deployment(bench):
 async def refuse(provider: Any) -> None:
     """A call that the provider answers with 401."""
     raise Unauthorized("no")
+
+
+async def test_a_deployment_that_was_mended_is_listed_in_its_new_form(bench):
+    """A corrected apiVersion is used by the next sweep; the account itself is the same."""
+    east = await bench.open()
+    bench.providers["key"].error = NotFound("no such version")
+    await bench.sweep(east)
+    mended = Provider()
+    bench.providers["key"] = mended
+    bench.clock.step(INTERVAL)
+
+    await bench.sweep(east)
+
+    account, _ = await bench.accounts.open(east)
+    assert (mended.listed, account.healthy) == (1, True)
+
+
+async def test_an_account_is_not_swept_with_the_key_of_a_secret_that_is_gone(bench):
+    """A key that was taken away is not used any more, and the account says so."""
+    east = await bench.open()
+    bench.running("batch_1")
+    account, _ = await bench.accounts.open(east)
+    bench.secrets["key"] = None
+
+    await bench.accounts.sweep(account.key)
+
+    assert bench.providers["key"].listed == 0
+    assert isinstance(account.error, CredentialsError)
+
+
+async def test_an_account_is_listed_by_another_of_its_deployments_where_one_is_wrong(bench):
+    """A deployment whose form of the API is refused does not hide the others' batches."""
+    east = await bench.open("east")
+    await bench.open("west")
+    wrong, right = Provider(), Provider()
+    wrong.error = NotFound("no such version")
+    bench.forms = {"east": wrong, "west": right}
+
+    await bench.sweep(east)
+
+    account, _ = await bench.accounts.open(east)
+    assert (wrong.listed, right.listed, account.healthy) == (1, 1, True)
+
+
+async def test_all_jobs_that_name_a_batch_are_woken_by_it(bench):
+    """A copied job does not take the news from the one that the batch belongs to."""
+    east = await bench.open()
+    bench.running("batch_1", name="owner")
+    bench.running("batch_1", name="copy")
+    bench.providers["key"].holds(a_batch("batch_1"))
+
+    await bench.sweep(east)
+
+    assert await bench.woken() >= {Key("BatchJob", "default", name) for name in ("owner", "copy")}
+
+
+async def test_a_batch_that_its_living_job_has_is_left_to_nobody(bench):
+    """What the first listing shows of jobs that live is not kept for the next ones of their names."""
+    east = await bench.open()
+    bench.running("batch_1")
+    bench.providers["key"].holds(a_batch("batch_1"))
+
+    assert await bench.stray(east) is None
+
+
+async def test_what_a_provider_denied_is_forgotten_with_its_job(bench):
+    """Ids that somebody forged don't add up."""
+    east = await bench.open()
+    bench.running("batch_of_nothing")
+    await bench.sweep(east)
+    bench.index.remove(RUN)
+    bench.clock.step(2 * INTERVAL)
+    bench.running("batch_2", name="other")
+
+    await bench.sweep(east)
+
+    account, _ = await bench.accounts.open(east)
+    assert set(account.missing) == {"batch_2"}
+
+
+async def test_an_account_counts_as_its_first_deployment_s_namespace(bench):
+    """A tenant with many accounts does not take all workers."""
+    account, _ = await bench.accounts.open(await bench.open())
+
+    assert account.key.namespace == "default"

@@ -12,12 +12,12 @@ from support.job_bench import INTERVAL, LAG, RUN, Bench, Killed, Process, Provid
 EAST = "team/east"
 
 
-async def a_running_job(**spec: object) -> tuple[Bench, Process, Provider]:
+async def a_running_job() -> tuple[Bench, Process, Provider]:
     """A job whose batch runs on one deployment."""
     bench = Bench()
     east = bench.deployment("east")
     bench.file(EAST)
-    bench.job(**spec)
+    bench.job()
     process = bench.start()
     await process.running()
     return bench, process, east
@@ -103,7 +103,7 @@ async def test_a_job_in_doubt_finds_its_batch_before_it_goes(policy):
         "cancelling" if policy == "Delete" else "in_progress"
     ]
     bench.job(metadata={"uid": "uid-of-next", "creationTimestamp": rfc3339(bench.clock.now())})
-    adopted = (await process.running()).status.batch_id in [batch_id for batch_id in east.held][:1]
+    adopted = (await process.running()).status.batch_id in list(east.held)[:1]
     assert adopted is (policy == "Retain")
 
 
