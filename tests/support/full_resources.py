@@ -157,6 +157,7 @@ JOB = {
         ],
         "requestCounts": COUNTS,
         "phaseTime": TIME,
+        "unansweredSince": TIME,
         "progress": "1000/1000",
         "usage": {
             "inputTokens": 10_000_000_000,

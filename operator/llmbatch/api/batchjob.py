@@ -230,6 +230,9 @@ class BatchJobStatus(Model):
     observed_generation: int | None = Field(default=None, description="The generation this status describes.")
     phase: Phase = Field(default=Phase.PENDING, description="Where the job is, in one word for people.")
     phase_time: Time | None = Field(default=None, description="Since when it is in this phase.")
+    unanswered_since: Time | None = Field(
+        default=None, description="Since when the provider does not answer to a cancel. Given up after 10 minutes."
+    )
     conditions: Conditions = Field(
         default=[], description="Routed, Submitted, Complete, Failed, Finished, Suspended, Reconciling, Stalled."
     )

@@ -230,6 +230,9 @@ def _retry(job: BatchJob, shard: Shard, wait: timedelta, now: datetime) -> datet
 def waiting(job: BatchJob, step: Wait, now: datetime) -> BatchJob:
     """The job while it goes on."""
     job = _in_phase(_suspension(job, step.phase is Phase.SUSPENDED, now), step.phase, now)
+    answered = step.phase is not Phase.CANCELLING or step.reason is Reason.CANCELLING
+    since = None if answered else job.status.unanswered_since or now.replace(microsecond=0)
+    job = with_status(job, unanswered_since=since)
     first = trace(job, 0)
     batch = shards(job)[0].batch_id
     unfinished = f"the job is {step.phase.value}"

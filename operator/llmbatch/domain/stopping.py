@@ -56,7 +56,8 @@ def unanswered(job: BatchJob, phase: Phase, problem: Problem, left: str, now: da
     halt = stop(job, now)
     if halt is None:
         return Wait(phase, problem.reason, problem.message, now + READ_AGAIN)
-    if time_in(job, Phase.CANCELLING, now) >= ASKED_FOR:
+    since = job.status.unanswered_since
+    if since is not None and now - since >= ASKED_FOR:
         return _left_behind(halt, f"{left} could not be cancelled ({problem.message})")
     return Wait(Phase.CANCELLING, problem.reason, problem.message, now + READ_AGAIN)
 

@@ -8,11 +8,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from llmbatch.api import BatchJob, ModelDeployment
+from llmbatch.api import BatchJob
 from llmbatch.api.batchjob import Phase
-from llmbatch.api.reasons import Reason
 from llmbatch.domain import jobstatus
-from llmbatch.domain.errors import LLMBatchError, NotFound
+from llmbatch.domain.errors import LLMBatchError
 from llmbatch.domain.job import READ_AGAIN, next_step
 from llmbatch.domain.jobrecord import holds_finalizer, shards, trace
 from llmbatch.domain.steps import (
@@ -48,7 +47,8 @@ from llmbatch.kube.errors import Conflict, Gone
 from llmbatch.reconcile.abandonment import Abandonment
 from llmbatch.reconcile.accounts import Accounts
 from llmbatch.reconcile.collection import Collection
-from llmbatch.reconcile.index import Index, deployment_key
+from llmbatch.reconcile.following import Following
+from llmbatch.reconcile.index import Index
 from llmbatch.reconcile.jobrun import JobRun
 from llmbatch.reconcile.observation import Observation
 from llmbatch.reconcile.submission import Submission, Superseded
@@ -106,6 +106,7 @@ class JobReconciler:
         self._accounts = accounts
         self._index = index
         self._tenancy = tenancy
+        self._following = Following(accounts, index, observation)
         self._observation = observation
         self._submission = submission
         self._collection = collection
@@ -197,9 +198,9 @@ class JobReconciler:
                 run.job = jobstatus.with_status(run.job, observed_generation=run.job.metadata.generation)
                 return await self._write(run)
             case Poll():
-                return await self._poll(run, step)
+                return await self._following.poll(run, step)
             case CancelBatch():
-                return await self._cancel(run, step)
+                return await self._following.cancel(run, step)
             case Begin():
                 return await self._collection.unwritable(run.job, now) or await self._submission.begin(run, step)
             case Create():
@@ -235,58 +236,6 @@ class JobReconciler:
             case DeleteJob():
                 await self._kube.delete(run.job)
                 return True
-
-    async def _poll(self, run: JobRun, step: Poll) -> bool | None:
-        deployment = self._deployment(run, step)
-        if deployment is None:
-            return None
-        deleting = run.job.metadata.deletion_timestamp is not None
-        try:
-            if not deleting and await self._accounts.begins(deployment, run.key):
-                return True
-            batch = await self._accounts.call(
-                deployment, lambda provider: provider.get_batch(step.batch_id), cleaning_up=deleting
-            )
-        except NotFound:
-            self._missed(run, step)
-        except LLMBatchError as error:
-            run.see(step.shard, problem=Problem(error.reason, error.message))
-        else:
-            self._accounts.learn(step.deployment, batch)
-            self._accounts.follow(step.deployment)
-            self._observation.see_batch(run, step.shard, step.deployment, step.batch_id, batch)
-        return None
-
-    def _missed(self, run: JobRun, step: Poll | CancelBatch) -> None:
-        """A 404 is an answer only when it has been one for long enough."""
-        self._accounts.missed(step.deployment, step.batch_id)
-        unknown_for = self._accounts.unknown_for(step.deployment, step.batch_id) or 0.0
-        lost = self._observation.is_lost(run.job, step.shard, unknown_for)
-        run.see(step.shard, unknown=lost, problem=None if lost else Problem(Reason.BATCH_NOT_FOUND, _LAG))
-
-    def _deployment(self, run: JobRun, step: Poll | CancelBatch) -> ModelDeployment | None:
-        deployment = self._index.deployments.get(deployment_key(step.deployment))
-        if deployment is None:
-            message = f"ModelDeployment {step.deployment} does not exist; the batch cannot be followed"
-            run.see(step.shard, problem=Problem(Reason.DEPLOYMENT_NOT_FOUND, message))
-        return deployment
-
-    async def _cancel(self, run: JobRun, step: CancelBatch) -> None:
-        deployment = self._deployment(run, step)
-        if deployment is None:
-            return
-        deleting = run.job.metadata.deletion_timestamp is not None
-        try:
-            batch = await self._accounts.call(
-                deployment, lambda provider: provider.cancel_batch(step.batch_id), cleaning_up=deleting
-            )
-        except NotFound:
-            self._missed(run, step)
-        except LLMBatchError as error:
-            run.see(step.shard, problem=Problem(error.reason, error.message))
-        else:
-            self._accounts.learn(step.deployment, batch)
-            run.see(step.shard, batch=batch, cancel_accepted=not batch.state.terminal)
 
     async def _close(self, run: JobRun, step: Close, now: datetime) -> None:
         """End an attempt: first in status, so that a crash never leaves an old batch as the current one."""
@@ -386,6 +335,3 @@ class JobReconciler:
 
 class Overtaken(LLMBatchError):
     """Others write the job faster than it is decided upon; the queue tries again with backoff."""
-
-
-_LAG = "the provider does not know the batch yet"

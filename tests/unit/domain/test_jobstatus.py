@@ -148,6 +148,17 @@ def test_since_when_a_job_is_in_its_phase_is_told():
     assert [job.status.phase_time for job in (first, again, after)] == [NOW, NOW, later]
 
 
+def test_since_when_a_provider_does_not_answer_to_a_cancel_is_told():
+    """From the first look without an answer, until it answers."""
+    away, asked = Wait(Phase.CANCELLING, Reason.UNREACHABLE, "away"), Wait(Phase.CANCELLING, Reason.CANCELLING, "waits")
+    first = jobstatus.waiting(a_job(cancel=True).submitted().build(), away, NOW)
+
+    later = jobstatus.waiting(first, away, NOW + timedelta(minutes=5))
+    answered = jobstatus.waiting(later, asked, NOW + timedelta(minutes=6))
+
+    assert [job.status.unanswered_since for job in (first, later, answered)] == [NOW, NOW, None]
+
+
 def test_a_route_that_somebody_wrote_is_not_told_as_routed():
     """Only one with a batch or a pending create is ours."""
     wished = a_job().annotated(Trace(deployment="team/east")).build()
