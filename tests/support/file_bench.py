@@ -128,7 +128,7 @@ class FileBench:
         )
         inputs = Inputs(lambda file: Inline((file.spec.source.inline or "").encode()))
         uploads = Uploads(self.accounts, inputs, self.queue, self.clock, at_once=8)
-        tenancy = Tenancy(kube, self.index, self.queue, self.clock, shared_namespaces=shared)
+        tenancy = Tenancy(kube, self.index, self.clock, shared_namespaces=shared)
         events = Events(self.api, self.clock, instance="tests")
         abandonment = Abandonment(kube, events, self.clock, count=self._count)
         self.files = FileReconciler(

@@ -388,7 +388,7 @@ class Process:
             settings=AccountSettings(INTERVAL, INTERVAL, LAG),
             rng=random.Random(1),
         )
-        self.tenancy = Tenancy(kube, self.index, self.queue, clock, shared_namespaces=bench.shared)
+        self.tenancy = Tenancy(kube, self.index, clock, shared_namespaces=bench.shared)
         self.submission = Submission(
             kube,
             self.writer,
@@ -421,7 +421,6 @@ class Process:
             self.writer,
             self.accounts,
             self.index,
-            self.tenancy,
             self.observation,
             self.submission,
             Collection(self.accounts, self.index, clock, retrievals, sink_of=self._bench.sink_of),

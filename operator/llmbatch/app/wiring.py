@@ -76,7 +76,7 @@ class Reconciling:
         self._writer = Writer(kube, index, queue)
         self._events = Events(kube, clock, instance=identity_of(os.environ))
         shared = settings.shared_deployment_namespace
-        self._tenancy = Tenancy(kube, index, queue, clock, shared_namespaces=shared)
+        self._tenancy = Tenancy(kube, index, clock, shared_namespaces=shared)
         self._abandonment = Abandonment(kube, self._events, clock, count=metrics.abandoned)
         self._inputs = Inputs(self._source_of)
         self._uploads = Uploads(self._accounts, self._inputs, queue, clock, at_once=settings.uploads)
@@ -188,7 +188,6 @@ class Reconciling:
             self._writer,
             self._accounts,
             self._index,
-            self._tenancy,
             observation,
             submission,
             Collection(self._accounts, self._index, self._clock, self._retrievals, sink_of=self._sink_of),

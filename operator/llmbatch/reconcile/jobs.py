@@ -52,7 +52,6 @@ from llmbatch.reconcile.index import Index
 from llmbatch.reconcile.jobrun import JobRun
 from llmbatch.reconcile.observation import Observation
 from llmbatch.reconcile.submission import Submission, Superseded
-from llmbatch.reconcile.tenancy import Tenancy
 from llmbatch.reconcile.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -90,7 +89,6 @@ class JobReconciler:
         writer: Writer,
         accounts: Accounts,
         index: Index,
-        tenancy: Tenancy,
         observation: Observation,
         submission: Submission,
         collection: Collection,
@@ -105,7 +103,6 @@ class JobReconciler:
         self._writer = writer
         self._accounts = accounts
         self._index = index
-        self._tenancy = tenancy
         self._following = Following(accounts, index, observation)
         self._observation = observation
         self._submission = submission
@@ -227,10 +224,7 @@ class JobReconciler:
             case DeleteOutputs():
                 return await self._delete_outputs(run)
             case AwaitCleanUp():
-                run.job = jobstatus.deletion_waits(run.job, step.message, now)
-                if run.job.status != run.written:
-                    await self._store(run)
-                return True
+                return await self._await_clean_up(run, step, now)
             case Release():
                 return await self._release(run, step)
             case DeleteJob():
@@ -241,11 +235,7 @@ class JobReconciler:
         """End an attempt: first in status, so that a crash never leaves an old batch as the current one."""
         record = trace(run.job, step.shard)
         if step.input_lost and record.deployment:
-            file_id = shards(run.job)[step.shard].input_file_id or ""
-            file = self._index.jobs[run.key].file
-            self._index.suspects[(file, record.deployment)] = file_id
-            run.without_copy(record.deployment)
-            self._tenancy.wake(file)
+            self._submission.suspect(run, record.deployment, shards(run.job)[step.shard].input_file_id)
         scaled = replace(step, retry_after=step.retry_after * self._retry_scale)
         run.job = jobstatus.closed(run.job, scaled, now)
         await self._telling.closed(run.job, step)
@@ -316,6 +306,12 @@ class JobReconciler:
         else:
             for shard in shards(run.job):
                 run.see(shard.index, cancel_accepted=True, problem=None)
+
+    async def _await_clean_up(self, run: JobRun, step: AwaitCleanUp, now: datetime) -> bool:
+        run.job = jobstatus.deletion_waits(run.job, step.message, now)
+        if run.job.status != run.written:
+            await self._store(run)
+        return True
 
     async def _release(self, run: JobRun, step: Release) -> bool:
         if step.abandoned:

@@ -325,24 +325,23 @@ class Submission:
         return lasts(copy.created_at, copy.expires_at, self._now())
 
     async def _lost_input(self, run: JobRun, step: Create) -> None:
-        file = self._index.jobs[run.key].file
-        self._index.suspects[(file, step.pending.deployment)] = step.pending.input_file_id or ""
-        logger.warning(
-            "the copy of %s on %s is gone or about to expire; it is uploaded again", file, step.pending.deployment
-        )
         await self.withdraw(run, Withdraw(step.shard))
+        self.suspect(run, step.pending.deployment, step.pending.input_file_id)
+
+    def suspect(self, run: JobRun, route: str, file_id: str | None) -> None:
+        """A deployment turned out not to hold the job's input any more: have it uploaded again."""
+        file = self._index.jobs[run.key].file
+        self._index.suspects[(file, route)] = file_id or ""
+        logger.warning("the copy of %s on %s is gone or about to expire; it is uploaded again", file, route)
         self._wake(file)
-        run.without_copy(step.pending.deployment)
+        run.without_copy(route)
 
     async def _not_created(self, run: JobRun, step: Create, error: LLMBatchError) -> Finish | None:
         """The provider surely made nothing: take the record back, and decide whether and where to try again."""
         now, route = self._now(), step.pending.deployment
         await self.withdraw(run, Withdraw(step.shard))
         if isinstance(error, NotFound) or (isinstance(error, Refused) and error.code in _LOST):
-            file = self._index.jobs[run.key].file
-            self._index.suspects[(file, route)] = step.pending.input_file_id or ""
-            self._wake(file)
-            run.without_copy(route)
+            self.suspect(run, route, step.pending.input_file_id)
         job = jobstatus.record_attempt(run.job, step.shard, route, error.reason, error.message, now)
         shard = shards(job)[step.shard]
         changes: dict[str, object] = {"attempt": following(shard.attempt), "unauthorized_since": None}

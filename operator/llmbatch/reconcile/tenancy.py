@@ -9,7 +9,6 @@ from llmbatch.api.reasons import ConditionType, Reason
 from llmbatch.domain.conditions import condition
 from llmbatch.domain.matching import admits
 from llmbatch.engine.clock import Clock
-from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.kube.client import Kube
 from llmbatch.kube.errors import Forbidden
 from llmbatch.reconcile.index import Index
@@ -21,12 +20,9 @@ LABELS_AGE = 30.0
 class Tenancy:
     """Answers who may use what."""
 
-    def __init__(
-        self, kube: Kube, index: Index, queue: WorkQueue, clock: Clock, *, shared_namespaces: Collection[str]
-    ) -> None:
+    def __init__(self, kube: Kube, index: Index, clock: Clock, *, shared_namespaces: Collection[str]) -> None:
         self._kube = kube
         self._index = index
-        self._queue = queue
         self._clock = clock
         self._shared = shared_namespaces
         self._labels: dict[str, tuple[float, Mapping[str, str] | None]] = {}
@@ -53,10 +49,6 @@ class Tenancy:
         if ready.status != "True":
             return Reason.of(ready.reason), f"the deployment is not Ready: {ready.message}"
         return None
-
-    def wake(self, key: Key) -> None:
-        """Have a resource reconciled."""
-        self._queue.add(key)
 
     async def _labels_of(self, namespace: str) -> Mapping[str, str] | None:
         """None where they may not be read. Any other failure rises: it is no reason to shut a namespace out."""
