@@ -1,4 +1,4 @@
-"""One account of a provider: what this process has learnt of it."""
+"""One account of a provider: what this process has learnt of it, and what others are told of that."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from llmbatch.domain.errors import LLMBatchError
+from llmbatch.api.reasons import Reason
+from llmbatch.domain.errors import CredentialsError, EndpointNotAllowed, LLMBatchError, NotSent, ProviderError
 from llmbatch.domain.remote import RemoteBatch, Tag
 from llmbatch.engine.queue import Key
 from llmbatch.providers.protocol import AccountID, BatchProvider
@@ -141,3 +142,41 @@ def digest_of(identity: AccountID) -> str:
         (identity.provider, identity.endpoint, identity.organization, identity.project, identity.key_digest)
     )
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Opened(NamedTuple):
+    """An account, and the client of one deployment in it: its URL form and limits are the deployment's own."""
+
+    account: Account
+    provider: BatchProvider
+
+
+class Sighting(NamedTuple):
+    """The batches that bear a tag, from a listing of an account that began at ``began`` (monotonic)."""
+
+    found: tuple[RemoteBatch, ...]
+    began: float
+    account: Key
+
+
+class NotListed(LLMBatchError):
+    """The account's batches are not known yet; whoever asked is woken when they are."""
+
+    reason = Reason.PROBING
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSettings:
+    """Seconds. ``interval`` between sweeps of an account with batches, ``probe`` of one without,
+    ``lag`` for which a 404 is no answer."""
+
+    interval: float = 30.0
+    probe: float = 30.0
+    lag: float = 600.0
+
+
+def may_pass(error: ProviderError | CredentialsError) -> bool:
+    """Whether an error may be gone a moment later: a 5xx, a time-out, a connection that was refused."""
+    if isinstance(error, NotSent):
+        return not isinstance(error, EndpointNotAllowed)
+    return isinstance(error, ProviderError) and not error.certain

@@ -5,19 +5,14 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from llmbatch.api import ModelDeployment
 from llmbatch.api.modeldeployment import ModelDeploymentSpec
-from llmbatch.api.reasons import Reason
 from llmbatch.domain.errors import (
     CredentialsError,
-    EndpointNotAllowed,
-    LLMBatchError,
     NotFound,
-    NotSent,
     ProviderError,
     RateLimited,
     Refused,
@@ -30,7 +25,21 @@ from llmbatch.engine.schedule import poll_interval
 from llmbatch.engine.workers import Requeue
 from llmbatch.providers.protocol import BatchProvider
 from llmbatch.providers.registry import target_of
-from llmbatch.reconcile.account import KIND, Account, JobName, ProvenKey, Search, Stray, Told, digest_of
+from llmbatch.reconcile.account import (
+    KIND,
+    Account,
+    AccountSettings,
+    JobName,
+    NotListed,
+    Opened,
+    ProvenKey,
+    Search,
+    Sighting,
+    Stray,
+    Told,
+    digest_of,
+    may_pass,
+)
 from llmbatch.reconcile.index import Index, deployment_key, route_of
 from llmbatch.reconcile.listing import Listing, Running
 
@@ -63,44 +72,6 @@ class Binder(Protocol):
     def bind(self, spec: ModelDeploymentSpec, key: str) -> BatchProvider:
         """A client for a deployment's account."""
         ...
-
-
-class Opened(NamedTuple):
-    """An account, and the client of one deployment in it: its URL form and limits are the deployment's own."""
-
-    account: Account
-    provider: BatchProvider
-
-
-class Sighting(NamedTuple):
-    """The batches that bear a tag, from a listing of an account that began at ``began`` (monotonic)."""
-
-    found: tuple[RemoteBatch, ...]
-    began: float
-    account: Key
-
-
-@dataclass(frozen=True, slots=True)
-class AccountSettings:
-    """Seconds. ``interval`` between sweeps of an account with batches, ``probe`` of one without,
-    ``lag`` for which a 404 is no answer."""
-
-    interval: float = 30.0
-    probe: float = 30.0
-    lag: float = 600.0
-
-
-def _may_pass(error: ProviderError | CredentialsError) -> bool:
-    """Whether an error may be gone a moment later: a 5xx, a time-out, a connection that was refused."""
-    if isinstance(error, NotSent):
-        return not isinstance(error, EndpointNotAllowed)
-    return isinstance(error, ProviderError) and not error.certain
-
-
-class NotListed(LLMBatchError):
-    """The account's batches are not known yet; whoever asked is woken when they are."""
-
-    reason = Reason.PROBING
 
 
 class Accounts:
@@ -246,7 +217,7 @@ class Accounts:
     async def sweep(self, key: Key) -> Requeue | None:
         """Ask an account about all its batches at once, which shows its health too; the queue calls this."""
         account = self._accounts.get(key.name)
-        if account is None:
+        if account is None or account.key != key:
             return None
         now = self._clock.monotonic()
         if now < account.due:
@@ -334,7 +305,7 @@ class Accounts:
         if isinstance(error, Unauthorized):
             for deployment in self._deployments_of(account):
                 self._secrets.forget(deployment.metadata.namespace, target_of(deployment.spec).key_reference.name)
-        if not _may_pass(error) or account.failures >= TRANSIENT_FAILURES or account.probed_at is None:
+        if not may_pass(error) or account.failures >= TRANSIENT_FAILURES or account.probed_at is None:
             if account.error is None or account.error.reason != error.reason:
                 for route in account.routes:
                     self._queue.add(deployment_key(route))

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from llmbatch.api import BatchJob, ModelDeployment, names
 from llmbatch.api.batchjob import Phase
@@ -41,7 +40,8 @@ from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import Key
 from llmbatch.kube.client import Kube
 from llmbatch.kube.errors import Conflict, Gone
-from llmbatch.reconcile.accounts import Accounts, Sighting
+from llmbatch.reconcile.accounts import Accounts
+from llmbatch.reconcile.doubts import Attempt, Doubt, Doubts
 from llmbatch.reconcile.index import Index, deployment_key
 from llmbatch.reconcile.jobrun import JobRun, tag_of
 from llmbatch.reconcile.writer import Writer
@@ -53,32 +53,8 @@ FRESH_COPY = timedelta(seconds=30)
 RECORD_TRIES = 20
 
 
-class Attempt(NamedTuple):
-    """A create on a deployment. Another one of the same number may have been forged elsewhere."""
-
-    number: int
-    route: str
-
-
 class Superseded(Exception):
     """The job changed under way: this reconcile ends, the next one decides anew."""
-
-
-@dataclass
-class Doubt:
-    """A pending create whose outcome is not known. Times are monotonic."""
-
-    first_seen: float
-    account: Key | None = None
-    listings: list[float] = field(default_factory=list)
-    """When the complete listings of this account without the batch began."""
-
-    def absent_from(self, seen: Sighting) -> None:
-        """A listing did not show it. What another account showed, before the key was changed, proves nothing."""
-        if seen.account != self.account:
-            self.account, self.listings = seen.account, []
-        if seen.began not in self.listings:
-            self.listings.append(seen.began)
 
 
 class Submission:
@@ -108,7 +84,7 @@ class Submission:
         self._wake = wake
         self._choice = WeightedChoice()
         self._fresh: set[tuple[str, int, Pending]] = set()
-        self._doubts: dict[tuple[str, int, Attempt], Doubt] = {}
+        self._doubts = Doubts()
 
     def is_fresh(self, job: BatchJob, shard: int) -> bool:
         """Whether this process recorded the pending create and has not sent it."""
@@ -118,9 +94,8 @@ class Submission:
     def forget_gone(self) -> None:
         """A job is gone: keep nothing of those that are."""
         self._fresh = {fresh for fresh in self._fresh if self._index.is_live(fresh[0])}
-        for uid, shard, attempt in [doubt for doubt in self._doubts if not self._index.is_live(doubt[0])]:
-            del self._doubts[uid, shard, attempt]
-            self._accounts.stop_seeking(attempt.route, uid, shard, attempt.number)
+        for gone in self._doubts.forget(self._index.is_live):
+            self._accounts.stop_seeking(gone.route, gone.uid, gone.shard, gone.number)
 
     async def begin(self, run: JobRun, step: Begin) -> None:
         """Choose, take up headroom, and record the create."""
@@ -229,15 +204,13 @@ class Submission:
             return
         doubt = self._doubt_of(run.job, step.shard, pending)
         tag = tag_of(run.job, self._cluster, step.shard, pending.attempt)
-        # The first listing may begin at once. The second must begin when no create can still be under way.
-        wanted = doubt.first_seen + (self._certainty if doubt.listings else 0.0)
         deleting = run.job.metadata.deletion_timestamp is not None
         try:
             seen = await self._accounts.seek(
                 deployment,
                 tag,
                 job=run.key,
-                not_before=min(wanted, self._clock.monotonic()),
+                not_before=min(doubt.wanted_from(self._certainty), self._clock.monotonic()),
                 cleaning_up=deleting,
             )
         except LLMBatchError as error:
@@ -250,8 +223,7 @@ class Submission:
         if ours := _ours(seen.found, tag, pending):
             run.see(step.shard, lookup=Lookup(found=ours))
             return
-        doubt.absent_from(seen)
-        absent = len(doubt.listings) >= 2 and seen.began >= doubt.first_seen + self._certainty
+        absent = doubt.is_absent(seen, self._certainty)
         run.see(step.shard, lookup=Lookup(absent=absent, until=None if absent else again))
 
     async def adopt(self, run: JobRun, step: Adopt) -> None:
@@ -373,13 +345,13 @@ class Submission:
         return {**job.spec.metadata, **tag.metadata()}
 
     def _doubt_of(self, job: BatchJob, shard: int, pending: Pending) -> Doubt:
-        return self._doubts.setdefault(_doubt(job, shard, pending), Doubt(self._clock.monotonic()))
+        return self._doubts.of(Attempt.of(job.metadata.uid, shard, pending), self._clock.monotonic())
 
     def _settle(self, job: BatchJob, shard: int, pending: Pending | None) -> None:
         if pending is None:
             return
         self._fresh.discard((job.metadata.uid, shard, pending))
-        self._doubts.pop(_doubt(job, shard, pending), None)
+        self._doubts.settle(Attempt.of(job.metadata.uid, shard, pending))
         self._accounts.stop_seeking(pending.deployment, job.metadata.uid, shard, pending.attempt)
 
     def _now(self) -> datetime:
@@ -391,10 +363,6 @@ _LOST = frozenset({"file_not_found", "input_file_not_found"})
 
 def _superseded() -> None:
     raise Superseded
-
-
-def _doubt(job: BatchJob, shard: int, pending: Pending) -> tuple[str, int, Attempt]:
-    return (job.metadata.uid, shard, Attempt(pending.attempt, pending.deployment))
 
 
 def _ours(found: Sequence[RemoteBatch], tag: Tag, pending: Pending) -> RemoteBatch | None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from llmbatch.api import BatchJob, ModelDeployment
+from llmbatch.api.batchjob import Phase
 from llmbatch.domain.errors import CredentialsError, NotFound, Unauthorized, Unavailable
 from llmbatch.domain.remote import BatchState, FileState, RemoteBatch, RemoteFile, Tag
 from llmbatch.engine.queue import Key, WorkQueue
@@ -108,6 +109,11 @@ class Bench:
     def running(self, batch_id: str, *, name: str = "run", route: str = "default/east") -> None:
         """A job that runs there."""
         self.index.put(a_job(name, route=route, batch_id=batch_id))
+
+    def finished(self, batch_id: str) -> None:
+        """A job that ran there."""
+        job = a_job("run", route="default/east", batch_id=batch_id)
+        self.index.put(job.model_copy(update={"status": job.status.model_copy(update={"phase": Phase.SUCCEEDED})}))
 
     async def sweep(self, deployment: ModelDeployment) -> None:
         """What the queue would call."""
@@ -377,7 +383,7 @@ async def test_all_jobs_that_name_a_batch_are_woken_by_it(bench):
 async def test_a_batch_that_its_living_job_has_is_left_to_nobody(bench):
     """What the first listing shows of jobs that live is not kept for the next ones of their names."""
     east = await bench.open()
-    bench.running("batch_1")
+    bench.finished("batch_1")
     bench.providers["key"].holds(a_batch("batch_1"))
 
     assert await bench.stray(east) is None

@@ -85,8 +85,13 @@ async def test_a_batch_on_a_deployment_that_is_no_longer_shared_is_followed():
     await bench.start().running()
     bench.shared = frozenset()
 
+    process = bench.start()
+    bench.cluster.writes.clear()
+    await process.round()
+    await process.round()
+    assert bench.cluster.writes == []
     bench.provider("private").become(made.id, "cancelled")
-    await bench.start().until(lambda job: job is not None and job.status.phase.finished)
+    await process.until(lambda job: job is not None and job.status.phase.finished)
 
     assert bench.stored().status.batch_id == made.id
     assert len(bench.batches()) == 1
