@@ -82,3 +82,15 @@ async def test_a_clean_up_that_the_operator_itself_cannot_do_is_given_up_in_time
 
     assert (RUN not in bench.cluster.stored) == gone
     assert len(bench.given_up.told) == gone
+
+
+async def test_how_many_requests_a_job_has_is_told_before_it_runs():
+    """The file says it: so many results are expected, whatever a provider counts later."""
+    bench = Bench()
+    bench.file()
+    bench.job()
+    process = bench.start()
+
+    await process.reconcile()
+
+    assert bench.stored().status.progress == "0/1"
