@@ -104,13 +104,12 @@ class Account:
         """Whether it answers; None before it was first asked."""
         return None if self.probed_at is None and self.error is None else self.error is None
 
-    def see_tagged(self, tag: Tag, batch: RemoteBatch, *, followed: bool) -> None:
-        """Take in a batch of this cluster that is not on the record of the job that it was made for; ``followed`` if
-        it is on another one's."""
+    def see_tagged(self, tag: Tag, batch: RemoteBatch, *, stray: bool) -> None:
+        """Take in a batch of this cluster; ``stray`` where no job has it on its record."""
         if (search := self.sought.get((tag.uid, tag.shard, tag.attempt))) is not None:
             search.see(batch)
         # Later on every batch is one that this process knows, or is looked for by its tag.
-        if self.listed_from is None and not followed:
+        if self.listed_from is None and stray:
             self.leave(JobName(tag.namespace, tag.name), Stray(batch.created_at, batch.id))
 
     def keep_only(self, batch_ids: Set[str]) -> None:

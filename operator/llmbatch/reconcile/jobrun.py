@@ -29,6 +29,8 @@ class JobRun:
     """What a provider asked to wait, in seconds."""
     unsettled: bool = False
     """The job is so young that what it waits for is not worth a write yet."""
+    unlisted: bool = False
+    """An account is being listed for the first time; the job is woken at once when it is known what is there."""
     submitted_now: list[int] = field(default_factory=list)
 
     @property

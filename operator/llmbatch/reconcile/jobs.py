@@ -13,7 +13,7 @@ from llmbatch.api.batchjob import Phase
 from llmbatch.domain import jobstatus
 from llmbatch.domain.errors import LLMBatchError
 from llmbatch.domain.job import READ_AGAIN, next_step
-from llmbatch.domain.jobrecord import holds_finalizer, shards, trace
+from llmbatch.domain.jobrecord import holds_finalizer, recorded, shards, trace
 from llmbatch.domain.steps import (
     Acknowledge,
     Adopt,
@@ -245,6 +245,8 @@ class JobReconciler:
         await self._observation.observe_input(run)
 
     async def _wait(self, run: JobRun, step: Wait, now: datetime) -> bool:
+        if run.unlisted and step.phase is Phase.PENDING:
+            return True
         self._progress(run, now)
         run.job = jobstatus.waiting(run.job, step, now)
         if step.phase is Phase.PENDING and not run.written.conditions and step.until is not None:
@@ -323,7 +325,8 @@ class JobReconciler:
 
     def _leave(self, run: JobRun) -> None:
         """The job's batch stays, for the next job of its name."""
-        meta, record, lookup = run.job.metadata, trace(run.job, 0), run.observed.shards[0].lookup
+        meta, lookup = run.job.metadata, run.observed.shards[0].lookup
+        record = recorded(run.job, shards(run.job)[0])
         batch_id = lookup.found.id if lookup and lookup.found else record.batch_id
         if record.deployment and batch_id:
             self._accounts.leave(record.deployment, meta.namespace, meta.name, batch_id)

@@ -92,8 +92,9 @@ class Listing:
             if self._is_worth_telling(account.told.get(batch.id), batch):
                 account.told[batch.id] = Told(self._clock.monotonic(), batch)
                 self._wake(running[batch.id])
-        if tag is not None and tag.cluster == self._cluster and not self._is_recorded(tag.uid, batch.id):
-            account.see_tagged(tag, batch, followed=batch.id in running)
+        if tag is not None and tag.cluster == self._cluster:
+            stray = batch.id not in running and not self._is_recorded(tag.uid, batch.id)
+            account.see_tagged(tag, batch, stray=stray)
 
     def _wake(self, jobs: Set[Key]) -> None:
         for job in jobs:

@@ -20,7 +20,7 @@ from llmbatch.domain.steps import FileSeen
 from llmbatch.engine.clock import Clock
 from llmbatch.kube.client import Kube
 from llmbatch.reconcile.abandonment import Abandonment
-from llmbatch.reconcile.accounts import Accounts
+from llmbatch.reconcile.accounts import Accounts, NotListed
 from llmbatch.reconcile.index import Index, deployment_key, key_of, route_of
 from llmbatch.reconcile.jobrun import JobRun
 from llmbatch.reconcile.submission import Submission
@@ -172,6 +172,10 @@ class Observation:
         for candidate in run.observed.candidates:
             try:
                 batch = await self._orphan(run.job, candidate)
+            except NotListed:
+                run.unlisted = True
+                known.append(replace(candidate, ready=False, asked=False))
+                continue
             except LLMBatchError:
                 known.append(replace(candidate, ready=False, asked=False))
                 continue

@@ -235,3 +235,24 @@ async def test_a_restored_batch_is_not_made_again_wherever_the_process_dies(mome
 
     assert bench.stored().metadata.annotations["llmbatch.dev/batch-id"] in east.held
     assert len(bench.batches()) == 1
+
+
+async def test_a_restart_writes_nothing_of_a_job_that_waits():
+    """That the account is listed first is over in a moment, and no news."""
+    bench = Bench()
+    bench.deployment("east", limits={"maxActiveBatches": 1})
+    bench.file(EAST)
+    other = bench.job("other")
+    process = bench.start()
+    await process.running(other)
+    bench.job()
+    await process.until(lambda job: job is not None and bool(job.status.conditions))
+    bench.cluster.writes.clear()
+
+    process = bench.start()
+    for _ in range(3):
+        await process.round()
+        await process.round(other)
+
+    assert bench.cluster.writes == []
+    assert bench.stored().status.conditions[0].reason == "NoHeadroom"
