@@ -78,7 +78,6 @@ class Account:
     id: AccountID
     key: Key
     """The queue's: in the namespace of the deployment that was opened first, whose work it counts as."""
-    provider: BatchProvider
     secret: str = field(repr=False)
     """The provider's key."""
     routes: set[str] = field(default_factory=set)

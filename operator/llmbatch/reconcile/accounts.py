@@ -23,7 +23,7 @@ from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.engine.schedule import poll_interval
 from llmbatch.engine.workers import Requeue
-from llmbatch.providers.protocol import BatchProvider
+from llmbatch.providers.protocol import AccountID, BatchProvider
 from llmbatch.providers.registry import target_of
 from llmbatch.reconcile.account import (
     KIND,
@@ -130,15 +130,14 @@ class Accounts:
                 raise
             secret = last.secret
         provider = self._binder.bind(deployment.spec, secret)
-        account = self._account(provider, secret, namespace)
-        account.provider = provider
+        account = self._account(provider.identity, secret, namespace)
         self._move(route_of(deployment), account)
         return Opened(account, provider)
 
-    def _account(self, provider: BatchProvider, secret: str, namespace: str) -> Account:
-        digest = digest_of(provider.identity)
+    def _account(self, identity: AccountID, secret: str, namespace: str) -> Account:
+        digest = digest_of(identity)
         if digest not in self._accounts:
-            self._accounts[digest] = Account(provider.identity, Key(KIND, namespace, digest), provider, secret)
+            self._accounts[digest] = Account(identity, Key(KIND, namespace, digest), secret)
         return self._accounts[digest]
 
     def _prove(self, deployment: ModelDeployment, account: Account) -> None:

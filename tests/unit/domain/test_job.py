@@ -738,6 +738,16 @@ def test_a_deleted_job_whose_annotations_were_dropped_cleans_up_what_status_know
     assert step(bare, seen_batch()) == CancelBatch(0, EAST, "batch_1")
 
 
+@pytest.mark.parametrize("delivered", [False, True])
+def test_a_finished_job_does_not_wait_for_a_deployment_that_is_gone(delivered):
+    """Nothing runs, and nobody can be asked; what may be left is told, unless it was brought home and deleted."""
+    output = {"output": {"location": "configmap/out", "bytes": 1, "lines": 1}} if delivered else {}
+    job = a_job().submitted().finished("Succeeded").with_status(outputFileID="file-out", **output).deleted()
+    gone = Problem(Reason.DEPLOYMENT_NOT_FOUND, "the deployment that holds the result files does not exist")
+
+    assert step(job, observed(ShardSeen(problem=gone))) == Release(abandoned="" if delivered else gone.message)
+
+
 def test_a_deleted_job_leaves_a_batch_alone_that_is_not_its_own():
     """A forged annotation must not cancel somebody else's batch."""
     job = a_job().annotated(Trace(deployment=EAST, batch_id="batch_1")).deleted()
