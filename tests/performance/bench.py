@@ -157,7 +157,7 @@ def calls(process: OperatorProcess) -> Counter[str]:
 
 def main() -> int:
     """Measure, print, and answer 1 if a limit is not kept."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="What a file and a job on it cost the operator, against limits.")
     parser.add_argument("--jobs", type=int, default=200, help="pairs of a file and a job (200)")
     parser.add_argument("--idle-seconds", type=float, default=60, help="before memory is read (60)")
     parser.add_argument("--json", type=Path, help="write the figures there too")
