@@ -6,20 +6,18 @@ Everything here can be had again from the API server; nothing is kept that a res
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Collection, Iterator, Set
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Set
 from typing import Any
 
 from llmbatch.api import BatchFile, BatchJob, ModelDeployment
 from llmbatch.api.base import Resource
-from llmbatch.api.batchfile import CopyState
 from llmbatch.api.batchjob import Phase
 from llmbatch.api.reasons import ConditionType
 from llmbatch.domain.conditions import condition
 from llmbatch.domain.jobrecord import credible, recorded, shards
 from llmbatch.engine.queue import Key
 from llmbatch.reconcile.askers import Askers
+from llmbatch.reconcile.views import FileView, JobView, file_view
 
 WOKEN_BY_HEADROOM = 4
 """Waiting jobs that are woken when a batch ends: one takes its place, the others only if there is room for more."""
@@ -42,55 +40,6 @@ def deployment_key(route: str) -> Key:
     """The key of the deployment that a route names."""
     namespace, name = route.split("/", 1)
     return Key(ModelDeployment.KIND, namespace, name)
-
-
-@dataclass(frozen=True, slots=True)
-class JobView:
-    """A job, as far as others need to know it."""
-
-    uid: str
-    created: datetime
-    file: Key
-    model: str | None
-    phase: Phase
-    deleting: bool
-    suspended: bool
-    route: str | None
-    batch_id: str | None
-    tokens: int = 0
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more will happen."""
-        return self.phase.finished
-
-    def uses(self, file: BatchFile) -> bool:
-        """Whether it may still be run on this file, which is being deleted: one made later waits for another file of
-        that name."""
-        deleted = file.metadata.deletion_timestamp
-        return not self.finished and (deleted is None or self.created <= deleted)
-
-    @property
-    def holds_room(self) -> bool:
-        """Whether it takes up headroom on its deployment."""
-        return not self.finished and self.route is not None
-
-
-@dataclass(frozen=True, slots=True)
-class FileView:
-    """A file, as far as others need to know it."""
-
-    uid: str
-    models: tuple[str, ...]
-    valid: bool | None
-    deleting: bool
-    copies: tuple[tuple[str, str | None], ...]
-    """Route and file id; the id only where it is processed."""
-    tokens: int
-
-    def routes(self) -> Iterator[str]:
-        """Deployments with a copy or an entry for one."""
-        return (route for route, _ in self.copies)
 
 
 class Index:
@@ -193,7 +142,7 @@ class Index:
         }
 
     def _put_file(self, key: Key, file: BatchFile) -> set[Key]:
-        before, after = self.files.get(key), _file_view(file)
+        before, after = self.files.get(key), file_view(file)
         if before == after:
             return set()
         if before is not None:
@@ -375,25 +324,6 @@ def _routing_facts(deployment: ModelDeployment) -> tuple[object, ...]:
     ready = condition(deployment.status.conditions, ConditionType.READY)
     why = (ready.status, ready.reason) if ready else None
     return (deployment.spec, why, deployment.metadata.deletion_timestamp is not None)
-
-
-def _file_view(file: BatchFile) -> FileView:
-    status = file.status
-    validated = next((found for found in status.conditions if found.type == ConditionType.VALIDATED), None)
-    return FileView(
-        uid=file.metadata.uid,
-        models=tuple(file.spec.target_model_names),
-        valid=None if validated is None or validated.status == "Unknown" else validated.status == "True",
-        deleting=file.metadata.deletion_timestamp is not None,
-        copies=tuple(
-            (
-                f"{entry.namespace}/{entry.name}",
-                entry.files[0].file_id if entry.state is CopyState.PROCESSED and entry.files else None,
-            )
-            for entry in status.deployments
-        ),
-        tokens=status.estimated_input_tokens or 0,
-    )
 
 
 def _version(resource: Resource) -> int:
