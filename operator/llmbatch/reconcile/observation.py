@@ -18,6 +18,7 @@ from llmbatch.domain.remote import BatchState, RemoteBatch, Tag
 from llmbatch.domain.routing import Candidate
 from llmbatch.domain.steps import FileSeen
 from llmbatch.engine.clock import Clock
+from llmbatch.engine.queue import Key
 from llmbatch.kube.client import Kube
 from llmbatch.reconcile.abandonment import Abandonment
 from llmbatch.reconcile.accounts import Accounts, NotListed
@@ -28,6 +29,9 @@ from llmbatch.reconcile.tenancy import Tenancy
 from llmbatch.reconcile.uploads import form_of
 
 ADOPTABLE = frozenset({BatchState.VALIDATING, BatchState.IN_PROGRESS, BatchState.FINALIZING, BatchState.COMPLETED})
+
+JUST_APPLIED = timedelta(seconds=1)
+"""Files and jobs are applied together; a job this young is not worth a look at a file that was not validated yet."""
 
 
 class Observation:
@@ -113,7 +117,14 @@ class Observation:
         job = run.job
         if all(trace(job, shard.index).batch_id for shard in shards(job)) and job.status.model_name:
             return
-        file = await self._kube.get(BatchFile, job.metadata.namespace, job.spec.input_file_ref.name)
+        name = job.spec.input_file_ref.name
+        known = self._index.files.get(Key(BatchFile.KIND, job.metadata.namespace, name))
+        young = self._clock.now() - job.metadata.creation_timestamp < JUST_APPLIED
+        if young and known is not None and known.valid is None and not known.deleting:
+            # Applied together: the file's validation wakes the job, which says nothing until then.
+            run.observed = replace(run.observed, file=FileSeen(valid=None))
+            return
+        file = await self._kube.get(BatchFile, job.metadata.namespace, name)
         if file is None or _came_too_late(job, file):
             return
         seen = _file_seen(file)

@@ -23,7 +23,7 @@ from llmbatch.domain.cost import PriceBook
 from llmbatch.domain.ending import promised
 from llmbatch.domain.errors import LLMBatchError, NotFound, OutputConflict, OutputTooLarge
 from llmbatch.domain.jobrecord import trace
-from llmbatch.domain.remote import RemoteBatch
+from llmbatch.domain.remote import BatchState, RemoteBatch
 from llmbatch.domain.results import Tally, Totals
 from llmbatch.domain.steps import Problem
 from llmbatch.engine.clock import Clock
@@ -160,6 +160,18 @@ class Retrievals:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _is_accounted_for(batch: RemoteBatch) -> bool:
+    """Whether a batch is told of in full: it completed, every request is counted, and the files of both kinds are
+    named. Nothing of it can change then."""
+    counts = batch.counts
+    return (
+        batch.state is BatchState.COMPLETED
+        and 0 < counts.total == counts.completed + counts.failed
+        and (batch.output_file_id is not None or counts.completed == 0)
+        and (batch.error_file_id is not None or counts.failed == 0)
+    )
+
+
 class Retrieval:
     """Retrieves the results of one job."""
 
@@ -169,7 +181,7 @@ class Retrieval:
         self._sink_of = sink_of
 
     async def retrieve(self, job: BatchJob, deployment: ModelDeployment, batches: tuple[RemoteBatch, ...]) -> Retrieved:
-        """Read the batches again, for a listing may have shown them before their files were named, and bring home
+        """Read again the batches that a listing may have shown before their files were named, and bring home
         what they have. Raises LLMBatchError."""
         batches = tuple([await self._as_it_is(deployment, batch) for batch in batches])
         if not all(batch.state.terminal for batch in batches):
@@ -188,6 +200,8 @@ class Retrieval:
         return Retrieved(batches, totals, output)
 
     async def _as_it_is(self, deployment: ModelDeployment, batch: RemoteBatch) -> RemoteBatch:
+        if _is_accounted_for(batch):
+            return batch
         try:
             found = await self._accounts.call(deployment, lambda provider: provider.get_batch(batch.id))
         except NotFound:

@@ -133,7 +133,7 @@ async def test_a_batch_is_read_again_before_its_results(scene):
 
 async def test_a_batch_that_has_not_ended_after_all_is_followed_on(scene):
     """What a listing showed may be wrong; the batch itself is asked last."""
-    scene.ends(lines=3, counts=Counts(3, 3, 0))
+    scene.ends(lines=3, counts=Counts(3, 2, 0))
     scene.east.become(scene.batch_id, "finalizing")
 
     job = await scene.look()
@@ -319,3 +319,14 @@ async def test_a_job_of_the_same_name_does_not_take_the_results_of_another():
     second = first.model_copy(update={"metadata": first.metadata.model_copy(update={"uid": "another"})})
 
     assert await retrievals.take(second, new, patience=1.0) == Retrieved(())
+
+
+async def test_a_batch_that_is_told_of_in_full_is_not_asked_for_again(scene):
+    """Where every request is counted and the files are named, nothing can have changed since."""
+    scene.ends(lines=3, counts=Counts(3, 3, 0))
+    asked = scene.east.count("get_batch")
+
+    job = await scene.look()
+
+    assert job.status.phase is Phase.SUCCEEDED
+    assert scene.east.count("get_batch") == asked
