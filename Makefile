@@ -95,6 +95,7 @@ lock: venv ## write the requirements files, with hashes (ARGS=--upgrade for newe
 	@$(LOCK) $(ARGS) pyproject.toml --output-file requirements.txt
 	@$(LOCK) $(ARGS) pyproject.toml --group dev --output-file requirements-dev.txt
 	@$(LOCK) $(ARGS) --group moto --output-file requirements-moto.txt
+	@$(LOCK) $(ARGS) --group docs --output-file requirements-docs.txt
 	@$(LOCK) $(ARGS) --group go --output-file tests/controlplane/requirements-go.txt
 
 .PHONY: clean
