@@ -1,4 +1,4 @@
-"""The operator's settings: every flag, with an environment variable for each."""
+"""The operator's settings. Each is a flag of ``run`` and an environment variable."""
 
 from __future__ import annotations
 
@@ -10,32 +10,35 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Read from ``LLMBATCH_…``; flags win. Lists are separated by commas. Times are in seconds."""
+    """Read from ``LLMBATCH_…``; flags win. Lists are separated by commas. Times are in seconds.
+
+    The descriptions are the help of the command line, which adds the default where it is not empty.
+    """
 
     model_config = SettingsConfigDict(env_prefix="LLMBATCH_", frozen=True)
 
     namespace: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Namespaces to work in; none: all of them."
-    )  # fmt: skip
+        (), description="Work in this namespace only; repeatable. Default: all."
+    )
     shared_deployment_namespace: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Namespaces whose deployments may admit other namespaces."
+        (), description="ModelDeployments of this namespace may admit other namespaces; repeatable."
     )
     allow_network: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
-        (), description="Private networks (CIDR) that endpoints and URLs may lead to."
+        (), description="A private network (CIDR) that endpoints and stores may lead to; repeatable."
     )
     metrics_address: str = Field("0.0.0.0:8080", description="Where /metrics is served.")
     health_address: str = Field("0.0.0.0:8081", description="Where /healthz and /readyz are served.")
-    log_format: Literal["json", "text"] = Field("json", description="How the log is written.")
-    log_level: Literal["debug", "info", "warning"] = Field("info", description="What is logged of our own.")
+    log_format: Literal["json", "text"] = Field("json", description="json or text.")
+    log_level: Literal["debug", "info", "warning"] = Field("info", description="debug, info or warning.")
     leader_elect: bool = Field(True, description="Work only while holding the Lease.")
-    lease_namespace: str = Field("", description="Where the Lease is; empty: the pod's namespace.")
+    lease_namespace: str = Field("", description="Where the Lease is. Default: the pod's namespace.")
     lease_name: str = Field("llmbatch-operator", description="The Lease's name.")
-    cluster_id: str = Field("", description="Names this cluster in batch metadata; empty: the UID of kube-system.")
-    poll_interval: float = Field(30.0, ge=0.2, le=3600, description="Between two looks at an account with batches.")
-    probe_interval: float = Field(30.0, ge=0.2, le=3600, description="Between two looks at an account without.")
-    create_timeout: float = Field(60.0, ge=1, le=600, description="For one create at a provider.")
-    create_grace: float = Field(60.0, ge=0, le=3600, description="Added to the time-outs before a create is repeated.")
-    not_found_grace: float = Field(600.0, ge=1, le=86_400, description="How long a provider's 404 on a batch is a lag.")
+    cluster_id: str = Field("", description="Names this cluster in batches. Default: the UID of kube-system.")
+    poll_interval: float = Field(30.0, ge=0.2, le=3600, description="Seconds between looks at running batches.")
+    probe_interval: float = Field(30.0, ge=0.2, le=3600, description="Seconds between looks at idle accounts.")
+    create_timeout: float = Field(60.0, ge=1, le=600, description="Seconds for one create of a batch.")
+    create_grace: float = Field(60.0, ge=0, le=3600, description="Seconds added before a lost create is repeated.")
+    not_found_grace: float = Field(600.0, ge=1, le=86_400, description="Seconds for which a 404 on a batch is a lag.")
     retry_scale: float = Field(1.0, gt=0, le=10, description="Multiplies the waits between attempts.")
     workers: int = Field(16, ge=1, le=256, description="Reconciles at a time.")
     uploads: int = Field(8, ge=1, le=64, description="Uploads to one deployment at a time.")
