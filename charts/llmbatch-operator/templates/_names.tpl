@@ -1,0 +1,62 @@
+{{/* The chart's name, or what takes its place. 63 characters: a label's limit. */}}
+{{- define "llmbatch-operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The name of the release's objects: the release's name where that says enough. */}}
+{{- define "llmbatch-operator.fullname" -}}
+{{- $name := include "llmbatch-operator.name" . }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "llmbatch-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "llmbatch-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/*
+Labels of an object: what an administrator adds never replaces our own.
+Called with a list of the root and, where there are some, the object's further labels.
+*/}}
+{{- define "llmbatch-operator.labels" -}}
+{{- $root := first . }}
+{{- $own := dict
+  "app.kubernetes.io/version" $root.Chart.AppVersion
+  "app.kubernetes.io/managed-by" $root.Release.Service
+  "app.kubernetes.io/part-of" "llmbatch"
+  "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") }}
+{{- $selector := include "llmbatch-operator.selectorLabels" $root | fromYaml }}
+{{- $more := ternary (index . (sub (len .) 1)) dict (gt (len .) 1) }}
+{{- merge $selector $own $more $root.Values.commonLabels | toYaml }}
+{{- end }}
+
+{{/* Labels of the pods: those that change with every version would restart them for nothing. */}}
+{{- define "llmbatch-operator.podLabels" -}}
+{{- $selector := include "llmbatch-operator.selectorLabels" . | fromYaml }}
+{{- merge $selector .Values.podLabels .Values.commonLabels | toYaml }}
+{{- end }}
+
+{{- define "llmbatch-operator.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (include "llmbatch-operator.fullname" .) }}
+{{- end }}
+
+{{- define "llmbatch-operator.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}{{ with .digest }}@{{ . }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* Namespaces to work in, as a JSON list; none is all of them. */}}
+{{- define "llmbatch-operator.namespaces" -}}
+{{- if .Values.watchNamespaces }}
+{{- concat .Values.watchNamespaces .Values.sharedNamespaces | uniq | toJson }}
+{{- else -}}
+[]
+{{- end }}
+{{- end }}
