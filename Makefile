@@ -96,7 +96,7 @@ lock: venv ## write the requirements files, with hashes (ARGS=--upgrade for newe
 	@$(LOCK) $(ARGS) pyproject.toml --group dev --output-file requirements-dev.txt
 	@$(LOCK) $(ARGS) --group moto --output-file requirements-moto.txt
 	@$(LOCK) $(ARGS) --group docs --output-file requirements-docs.txt
-	@$(LOCK) $(ARGS) --group go --output-file tests/controlplane/requirements-go.txt
+	@$(LOCK) $(ARGS) --group go --output-file tests/toolchain/requirements-go.txt
 
 .PHONY: clean
 clean: ## remove the environments and what tools left here; the cache stays

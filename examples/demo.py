@@ -27,12 +27,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from controlplane.build import ensure_binaries
-from controlplane.leash import leashed
+from controlplane.binaries import ensure_binaries
 from controlplane.ports import free_port
 from controlplane.server import StartError
 from controlplane.session import Session, await_address
-from controlplane.toolchain import BuildError
+from toolchain.go import BuildError
+from toolchain.leash import leashed
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples" / "demo"

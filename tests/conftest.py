@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.build import ensure_binaries
+from controlplane.binaries import ensure_binaries
 from controlplane.session import Session
-from controlplane.toolchain import BuildError
 from support.diagnostics import Diagnostics
+from toolchain.go import BuildError
 
 TESTS = Path(__file__).resolve().parent
 SUITES_WITH_A_CLUSTER = (TESTS / "integration", TESTS / "performance")

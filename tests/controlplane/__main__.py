@@ -18,9 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from controlplane.build import ensure_binaries
+from controlplane.binaries import ensure_binaries
 from controlplane.server import ControlPlane, StartError, User, start
-from controlplane.toolchain import BuildError
+from toolchain.go import BuildError
 
 PREFIX = "llmbatch-controlplane-"
 

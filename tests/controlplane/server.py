@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controlplane.build import Binaries
-from controlplane.leash import leashed
+from controlplane.binaries import Binaries
 from controlplane.ports import free_port
+from toolchain.leash import leashed
 
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0

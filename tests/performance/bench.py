@@ -23,7 +23,7 @@ from pathlib import Path
 
 import httpx2
 
-from controlplane.build import ensure_binaries
+from controlplane.binaries import ensure_binaries
 from controlplane.session import Session, await_address
 from support.cluster import Cluster, condition
 from support.emulator import Emulator, chat_lines

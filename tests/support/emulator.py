@@ -19,7 +19,7 @@ from typing import Any, Literal
 import httpx2
 import orjson
 
-from controlplane.leash import leashed
+from toolchain.leash import leashed
 
 FAST: Mapping[str, float] = {
     "validating_seconds": 0.0,

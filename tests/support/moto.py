@@ -11,9 +11,9 @@ from pathlib import Path
 import urllib3
 from obstore.store import S3Store
 
-from controlplane.leash import leashed
 from controlplane.ports import free_port
 from support.cluster import poll
+from toolchain.leash import leashed
 
 ENVIRONMENT = Path(__file__).resolve().parents[2] / ".venv-moto"
 READY_SECONDS = 60.0

@@ -15,9 +15,9 @@ from typing import Any
 import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
-from controlplane.leash import leashed
 from controlplane.ports import free_port
 from support.cluster import poll
+from toolchain.leash import leashed
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.progress import ProgressLine
 from support.cluster import poll
+from toolchain.progress import ProgressLine
 
 TESTS = Path(__file__).resolve().parents[1]
 NAMES = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"]

@@ -10,12 +10,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-REQUIREMENTS = HERE / "requirements-go.txt"
+REQUIREMENTS = Path(__file__).resolve().parent / "requirements-go.txt"
 
 
 class BuildError(Exception):
-    """The control plane can't be built; the message says what to do."""
+    """The programs can't be built; the message says what to do."""
 
 
 def go_environment() -> dict[str, str]:
@@ -24,11 +23,11 @@ def go_environment() -> dict[str, str]:
     return {**os.environ, **own}
 
 
-def wanted_version() -> tuple[int, ...]:
-    """The least Go that go.mod accepts, as numbers."""
-    found = re.search(r"^go (\d+(?:\.\d+)*)$", (HERE / "go.mod").read_text(), re.MULTILINE)
+def wanted_version(go_mod: Path) -> tuple[int, ...]:
+    """The least Go that a go.mod accepts, as numbers."""
+    found = re.search(r"^go (\d+(?:\.\d+)*)$", go_mod.read_text(), re.MULTILINE)
     if found is None:
-        raise BuildError(f"{HERE / 'go.mod'} has no go line")
+        raise BuildError(f"{go_mod} has no go line")
     return tuple(int(part) for part in found[1].split("."))
 
 
@@ -44,13 +43,15 @@ def version_of(go: str) -> tuple[int, ...] | None:
     return tuple(int(part) for part in found[1].split(".")) if found else None
 
 
-def find_go(cache: Path, say: Callable[[str], None]) -> str:
-    """Path of a usable `go`; installs one under `cache` where PATH has none. The caller holds the build's lock."""
-    wanted = wanted_version()
+def find_go(go_mod: Path, environment: Path, say: Callable[[str], None]) -> str:
+    """Path of a `go` new enough for `go_mod`; installs one into `environment` where PATH has none.
+
+    The caller holds a lock on `environment`.
+    """
+    wanted = wanted_version(go_mod)
     on_path = shutil.which("go")
     if on_path and (version_of(on_path) or ()) >= wanted:
         return on_path
-    environment = cache / "go"
     installed = environment / "bin" / "go"
     if (version_of(str(installed)) or ()) >= wanted:
         return str(installed)

@@ -1,0 +1,68 @@
+"""What is built: each set is a folder here with a go.mod, and the programs that come from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+KUBERNETES_VERSION = "1.36.3"
+HELM_VERSION = "3.22.0"
+
+
+def stamped(values: Mapping[str, str]) -> str:
+    """Linker flags that leave out the symbol table and set these string variables: the versions that programs tell."""
+    return " ".join(["-s -w", *(f"-X {variable}={value}" for variable, value in values.items())])
+
+
+@dataclass(frozen=True)
+class ProgramSet:
+    """Programs that are built together: `packages` by program name, in the module of `folder`."""
+
+    name: str
+    folder: Path
+    packages: Mapping[str, str]
+    ldflags: str = "-s -w"
+    tags: str = ""
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The arguments of `go build`."""
+        tags = ("-tags", self.tags) if self.tags else ()
+        return ("-trimpath", "-buildvcs=false", "-ldflags", self.ldflags, *tags)
+
+
+def _kubernetes(name: str, packages: Mapping[str, str]) -> ProgramSet:
+    at = "k8s.io/component-base/version"
+    major, minor, _ = KUBERNETES_VERSION.split(".")
+    stamp = {f"{at}.gitVersion": f"v{KUBERNETES_VERSION}", f"{at}.gitMajor": major, f"{at}.gitMinor": minor}
+    return ProgramSet(name, HERE / "kubernetes", packages, stamped(stamp))
+
+
+_SETS = (
+    _kubernetes(
+        "controlplane",
+        {
+            "etcd": "go.etcd.io/etcd/server/v3",
+            "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+            "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+            "kubectl": "k8s.io/kubernetes/cmd/kubectl",
+        },
+    ),
+    _kubernetes(
+        "node",
+        {
+            "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
+            "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+            "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+        },
+    ),
+    ProgramSet(
+        "helm",
+        HERE / "helm",
+        {"helm": "helm.sh/helm/v3/cmd/helm"},
+        stamped({"helm.sh/helm/v3/internal/version.version": f"v{HELM_VERSION}"}),
+    ),
+)
+SETS = {one.name: one for one in _SETS}
