@@ -1,18 +1,24 @@
-"""How the operator finds its API server: a kubeconfig, or the pod's ServiceAccount."""
+"""How the operator, or a person, finds the API server: a kubeconfig, or the pod's ServiceAccount."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.request import getproxies
 
+import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client.configuration import Configuration
 
+from llmbatch.kube.errors import NoConfiguration
 from llmbatch.kube.transport import Api, Observe
 
 DEFAULT_KUBECONFIG = "~/.kube/config"
+POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +60,7 @@ async def connect(
     ``pool_size`` is the number of calls at a time and must not be below that of workers; ``timeout_seconds``
     is for a whole call. Raises kubernetes.aio.config.ConfigException.
     """
-    configuration = Configuration()
-    configuration.connection_pool_maxsize = pool_size
-    # Looking into .netrc and the proxy variables costs time on every call; only proxies are worth it.
-    configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
+    configuration = _configuration(pool_size)
     refresh = None
     if not environ.get("KUBECONFIG") and environ.get("KUBERNETES_SERVICE_HOST"):
         config.load_incluster_config(configuration)
@@ -67,3 +70,79 @@ async def connect(
         # Ends at once unless the credentials come from a plugin, whose tokens live for minutes.
         refresh = partial(config.refresh_token, loader, configuration)
     return Api(configuration, timeout_seconds=timeout_seconds, user_agent=user_agent, observe=observe, refresh=refresh)
+
+
+class UserAccess(NamedTuple):
+    """The API server as a person reaches it, and the namespace that their context names."""
+
+    api: Api
+    namespace: str
+
+
+async def connect_as_user(
+    environ: Mapping[str, str],
+    *,
+    kubeconfig: str | None = None,
+    context: str | None = None,
+    user_agent: str,
+    timeout_seconds: float = 30.0,
+) -> UserAccess:
+    """As kubectl finds it: ``kubeconfig``, KUBECONFIG (files joined by colons), the user's own, then the pod's.
+
+    Raises NoConfiguration, whose message quotes nothing of the kubeconfig.
+    """
+    files = kubeconfig or environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
+    configuration = _configuration(pool_size=8)
+    if not _exists(files):
+        return UserAccess(_in_pod(environ, configuration, files, user_agent), _pod_namespace())
+    try:
+        loader = await config.load_kube_config(
+            files, context=context, client_configuration=configuration, persist_config=False
+        )
+        chosen: Mapping[str, Any] = loader.current_context["context"]
+    except (config.ConfigException, yaml.YAMLError, AttributeError, KeyError, OSError, TypeError, ValueError):
+        # The loader's own messages may quote the entry, credentials included.
+        place = f"context {context} of the kubeconfig" if context else "the kubeconfig"
+        raise NoConfiguration(
+            f"{place} cannot be used; see: kubectl config get-contexts, kubectl config view"
+        ) from None
+    if "exec" in (loader._user or {}) and not (configuration.api_key or configuration.cert_file):
+        raise NoConfiguration(
+            "the credential plugin that the kubeconfig names gave no credentials; try: kubectl get ns"
+        )
+    api = Api(
+        configuration,
+        timeout_seconds=timeout_seconds,
+        user_agent=user_agent,
+        refresh=partial(config.refresh_token, loader, configuration) if loader._user else None,
+    )
+    return UserAccess(api, str(chosen.get("namespace") or "default"))
+
+
+def _exists(files: str) -> bool:
+    return any(Path(file).expanduser().exists() for file in files.split(os.pathsep) if file)
+
+
+def _configuration(pool_size: int) -> Configuration:
+    configuration = Configuration()
+    configuration.connection_pool_maxsize = pool_size
+    # Looking into .netrc and the proxy variables costs time on every call; only proxies are worth it.
+    configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
+    return configuration
+
+
+def _in_pod(environ: Mapping[str, str], configuration: Configuration, files: str, user_agent: str) -> Api:
+    if not environ.get("KUBERNETES_SERVICE_HOST"):
+        raise NoConfiguration(f"there is no kubeconfig at {files}; name one with --kubeconfig or KUBECONFIG")
+    try:
+        config.load_incluster_config(configuration)
+    except (config.ConfigException, OSError):
+        raise NoConfiguration("this pod has no ServiceAccount token; name a kubeconfig with --kubeconfig") from None
+    return Api(configuration, user_agent=user_agent)
+
+
+def _pod_namespace() -> str:
+    try:
+        return POD_NAMESPACE.read_text().strip() or "default"
+    except OSError:
+        return "default"

@@ -84,6 +84,12 @@ class Unreachable(KubeError):
     """No connection, a time-out or a cut one. A write may have had an effect."""
 
 
+class NoConfiguration(KubeError):
+    """There is no kubeconfig, or none that can be used; nothing was asked of any API server."""
+
+    retryable = False
+
+
 class InvalidObject(KubeError):
     """A stored object is not what its schema says; somebody must repair it."""
 

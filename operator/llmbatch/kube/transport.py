@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -14,7 +15,8 @@ import aiohttp
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
-from llmbatch.kube.errors import Gone, Unreachable, error_of
+from llmbatch.domain.lines import BLANK, Lines
+from llmbatch.kube.errors import Gone, InvalidObject, Unreachable, error_of
 
 JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
@@ -22,6 +24,9 @@ MERGE_PATCH = "application/merge-patch+json"
 
 Observe = Callable[[str, str, str, float], None]
 """Told of every call: verb, resource, HTTP status or ``error``, seconds."""
+
+MAX_LINE_BYTES = 32 * 1024 * 1024
+"""Of one line of a watch: far above what any object can be."""
 
 METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
 # A path segment that cannot climb, split or become another call. Kubernetes' own names are all within.
@@ -94,9 +99,8 @@ class Api(RESTClientObject):
         timeout_seconds: float | None = None,
     ) -> bytes:
         """One request and the body of its answer; ``target`` may be a bare path. Raises KubeError."""
-        path = target if isinstance(target, str) else target.path
         resource = "" if isinstance(target, str) else "/".join(filter(None, (target.plural, target.subresource)))
-        url = self.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        url = self._url(target, query)
         headers = await self._headers(accept)
         if body is not None:
             headers["Content-Type"] = content_type
@@ -116,6 +120,26 @@ class Api(RESTClientObject):
             raise error_of(f"{verb} {target}", status, answer, retry_after)
         return answer
 
+    @asynccontextmanager
+    async def lines(
+        self, target: Target, *, query: Mapping[str, str | int], silence_seconds: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The lines of an answer that goes on, such as a watch; more than ``silence_seconds`` without a byte is a cut
+        connection. Raises KubeError, also while it is read."""
+        what = f"watch {target}"
+        headers = await self._headers(JSON)
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout_seconds, sock_read=silence_seconds)
+        try:
+            async with self._request("GET", self._url(target, query), headers, None, limit) as response:
+                if response.status >= 300:
+                    retry_after = response.headers.get("Retry-After")
+                    raise error_of(what, response.status, await response.read(), retry_after)
+                yield _lines_of(response.content.iter_any(), what)
+        except TimeoutError as error:
+            raise Unreachable(f"{what}: the API server fell silent") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unreachable(f"{what}: the API server is unreachable ({type(error).__name__})") from error
+
     async def close(self) -> None:
         """Close every connection."""
         if self._refreshing:
@@ -125,6 +149,14 @@ class Api(RESTClientObject):
     async def _send(
         self, method: str, url: str, headers: dict[str, str], body: bytes | None, timeout_seconds: float | None
     ) -> tuple[int, bytes, str | None]:
+        limit = aiohttp.ClientTimeout(total=timeout_seconds or self._timeout_seconds)
+        async with self._request(method, url, headers, body, limit) as response:
+            return response.status, await response.read(), response.headers.get("Retry-After")
+
+    @asynccontextmanager
+    async def _request(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None, limit: aiohttp.ClientTimeout
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         if self.pool_manager is None:
             self.pool_manager = self._create_pool_manager()
             if self._refresh:
@@ -134,14 +166,27 @@ class Api(RESTClientObject):
             options["server_hostname"] = self.configuration.tls_server_name
         if self.proxy:
             options["proxy"] = self.proxy
-        limit = aiohttp.ClientTimeout(total=timeout_seconds or self._timeout_seconds)
         async with self.pool_manager.request(
             method, url, data=body, headers=headers, timeout=limit, allow_redirects=False, **options
         ) as response:
-            return response.status, await response.read(), response.headers.get("Retry-After")
+            yield response
+
+    def _url(self, target: Target | str, query: Mapping[str, str | int] | None) -> str:
+        path = target if isinstance(target, str) else target.path
+        return self.configuration.host + path + (f"?{urlencode(query)}" if query else "")
 
     async def _headers(self, accept: str) -> dict[str, str]:
         headers = {"Accept": accept, "User-Agent": self._user_agent}
         if token := await self.configuration.get_api_key_with_prefix("BearerToken"):
             headers["Authorization"] = token
         return headers
+
+
+async def _lines_of(chunks: AsyncIterator[bytes], what: str) -> AsyncIterator[bytes]:
+    cut = Lines(MAX_LINE_BYTES)
+    async for chunk in chunks:
+        for line in cut.feed(chunk):
+            if line is None:
+                raise InvalidObject(f"{what}: a line is over {MAX_LINE_BYTES} bytes")
+            if line.strip(BLANK):
+                yield line

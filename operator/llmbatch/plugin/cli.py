@@ -1,0 +1,98 @@
+"""The command line. A command's module is imported when it is called, so that help and completion come at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+from llmbatch import __version__
+
+PROGRAM = "kubectl llmbatch"
+COMPLETE_VARIABLE = "_KUBECTL_LLMBATCH_COMPLETE"
+
+
+class Command(NamedTuple):
+    """Where a command's function is, and what the list of commands says of it."""
+
+    module: str
+    function: str
+    summary: str
+
+
+COMMANDS: Mapping[str, Command] = {
+    "submit": Command("submit", "submit", "Run a file of requests on a model."),
+    "validate": Command("validate", "validate", "Check a file of requests, without a cluster."),
+    "results": Command("results", "results", "Fetch the results of a job."),
+    "errors": Command("errors", "errors", "List the requests of a job that failed, and why."),
+}
+
+
+class Commands(TyperGroup):
+    """The group of all commands, which knows them by name and loads the one that is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, imported now; None where there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        if cmd_name not in self.commands:
+            wanted = COMMANDS[cmd_name]
+            single = typer.Typer(add_completion=False, rich_markup_mode=None)
+            function = getattr(import_module(f"llmbatch.plugin.{wanted.module}"), wanted.function)
+            single.command(cmd_name, context_settings=CONTEXT)(function)
+            self.commands[cmd_name] = typer.main.get_command(single)
+        return self.commands[cmd_name]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The list of commands, without loading any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As TyperGroup, but with a suggestion from the table where there is no such command."""
+        if args[0] not in COMMANDS and (near := get_close_matches(args[0], COMMANDS, n=1)):
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{near[0]}'?")
+        return super().resolve_command(ctx, args)
+
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(
+    cls=Commands,
+    help="Run batches of requests on LLM providers: submit files, watch jobs, fetch results.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings=CONTEXT,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _frame(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Run batches of requests on LLM providers: submit files, watch jobs, fetch results."""
+
+
+def main() -> None:
+    """The console script ``kubectl-llmbatch``, which kubectl finds on PATH."""
+    # Libraries log to stderr where nobody has said otherwise; what matters is told by the commands.
+    logging.getLogger().addHandler(logging.NullHandler())
+    app(prog_name=PROGRAM, complete_var=COMPLETE_VARIABLE)
