@@ -40,6 +40,16 @@ def _kubernetes(name: str, packages: Mapping[str, str]) -> ProgramSet:
     return ProgramSet(name, HERE / "kubernetes", packages, stamped(stamp))
 
 
+def _helm() -> ProgramSet:
+    """Without the stamp that its Makefile gives it, it would take a cluster that it cannot ask for a very old one."""
+    at = "helm.sh/helm/v3"
+    major, minor, _ = KUBERNETES_VERSION.split(".")
+    stamp = {f"{at}/internal/version.version": f"v{HELM_VERSION}"}
+    for part in ("chartutil", "lint/rules"):
+        stamp |= {f"{at}/pkg/{part}.k8sVersionMajor": major, f"{at}/pkg/{part}.k8sVersionMinor": minor}
+    return ProgramSet("helm", HERE / "helm", {"helm": f"{at}/cmd/helm"}, stamped(stamp))
+
+
 _SETS = (
     _kubernetes(
         "controlplane",
@@ -58,11 +68,6 @@ _SETS = (
             "kubelet": "k8s.io/kubernetes/cmd/kubelet",
         },
     ),
-    ProgramSet(
-        "helm",
-        HERE / "helm",
-        {"helm": "helm.sh/helm/v3/cmd/helm"},
-        stamped({"helm.sh/helm/v3/internal/version.version": f"v{HELM_VERSION}"}),
-    ),
+    _helm(),
 )
 SETS = {one.name: one for one in _SETS}
