@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import get_args
 
-import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from llmbatch.api.reasons import ConditionType, Reason
@@ -19,9 +18,10 @@ from llmbatch.emulator.settings import AccountSettings, Behaviour, Pace
 from llmbatch.observability.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
+PACKAGE = ROOT / "operator" / "llmbatch"
+REASONS = "docs/troubleshooting.md"
 ENTRY = re.compile(r"^\| `([A-Z]\w+)` \|", re.MULTILINE)
-LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+HEADED = re.compile(r"^### ([A-Z]\w+)\n\n(.*)", re.MULTILINE)
 
 
 def text_of(page: str) -> str:
@@ -35,39 +35,49 @@ def section(page: str, heading: str) -> str:
 
 def test_every_reason_has_its_entry_and_no_other_has_one():
     """Whoever meets a reason finds what it means and what to do, once."""
-    parts = ("ModelDeployment", "BatchFile", "BatchJob that waits", "BatchJob that ended")
-    told = [entry for part in parts for entry in ENTRY.findall(section("docs/conditions.md", part))]
+    parts = ("ModelDeployment", "BatchFile", "BatchJob", "BatchJob that ended")
+    told = dict(entry for part in parts for entry in HEADED.findall(section(REASONS, part)))
 
     assert sorted(told) == sorted(reason.value for reason in Reason)
+    assert [reason for reason, meaning in told.items() if not meaning.strip()] == []
 
 
 def test_every_condition_type_is_explained():
     """Whoever meets a condition finds what its being True means."""
-    types = section("docs/conditions.md", "Types")
+    types = section(REASONS, "Types")
 
     assert [found.value for found in ConditionType if f"| `{found.value}` |" not in types] == []
 
 
 def test_every_reason_of_an_unknown_cost_has_its_entry():
     """Whoever has no cost finds why."""
-    told = ENTRY.findall(section("docs/conditions.md", "Cost that is not known"))
+    told = ENTRY.findall(section(REASONS, "Cost that is not known"))
 
     assert sorted(told) == sorted([cost.NO_BATCH_PRICE, cost.UNKNOWN_MODEL, cost.NO_MODALITY_PRICE])
 
 
 def test_every_reason_is_used():
     """A reason that the code never gives is not promised."""
-    package = ROOT / "operator" / "llmbatch"
-    code = "".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    code = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
 
     assert [reason.name for reason in Reason if not re.search(rf"\bReason\.{reason.name}\b", code)] == []
+
+
+def test_every_event_is_told():
+    """Whoever sees an Event finds what it tells."""
+    code = "".join(path.read_text(encoding="utf-8") for path in (PACKAGE / "reconcile").glob("*.py"))
+    given = re.findall(r'\.record\([^)]*?"(?:Normal|Warning)", "(\w+)"', code)
+    told = section(REASONS, "Events")
+
+    assert given
+    assert [event for event in (*given, "BatchFinished", "JobFailed", "JobCancelled") if f"`{event}`" not in told] == []
 
 
 def test_every_code_of_an_input_error_is_listed():
     """Whoever meets a code in status.errors finds what it is about."""
     code = text_of("operator/llmbatch/domain/lines.py")
     given = {*re.findall(r'_Bad\(\s*"(\w+)"', code), *(f"missing_{key}" for key in lines.KEYS)}
-    told = section("docs/conditions.md", "BatchFile").split("### Codes")[1]
+    told = section(REASONS, "BatchFile").split("### Codes")[1]
 
     assert {found for found in re.findall(r"`([a-z0-9]+_\w+)`", told) if found not in lines.KEYS} == given
 
@@ -99,11 +109,3 @@ def test_every_way_of_the_emulator_to_behave_is_told():
     fields = {*Behaviour.model_fields, *Pace.model_fields, *AccountSettings.model_fields} - {"pace", "behaviour"}
 
     assert [name for name in (*fields, *get_args(FaultKind), *OPERATIONS) if f"`{name}`" not in page] == []
-
-
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in DOCS.glob("*.md"))])
-def test_links_lead_somewhere(page: str):
-    """A link to another page or file of the repository finds it."""
-    folder = (ROOT / page).parent
-
-    assert [link for link in LINK.findall(text_of(page)) if not (folder / link).exists()] == []

@@ -22,7 +22,7 @@ class ConditionType(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a condition is as it is; ``docs/conditions.md`` says what to do about each."""
+    """Why a condition is as it is; ``docs/troubleshooting.md`` says what to do about each."""
 
     @classmethod
     def of(cls, text: str) -> Reason:
