@@ -152,19 +152,22 @@ class _Bad(Exception):
 class InputCheck:
     """Validates a whole input, chunk by chunk; ``finish`` tells the result.
 
-    ``targets`` are the names that a line's model may have. An input beyond ``max_requests`` or ``max_bytes`` is
-    refused, and its rest is hashed but not looked into.
+    ``targets`` are the names that a line's model may have; None: any, the same in all lines. An input beyond
+    ``max_requests`` or ``max_bytes`` is refused, and its rest is hashed but not looked into. The first ``kept_errors``
+    are told.
     """
 
     def __init__(
         self,
-        targets: Sequence[str],
+        targets: Sequence[str] | None,
         max_requests: int | None = None,
         max_bytes: int | None = None,
         *,
         max_line_bytes: int = MAX_LINE_BYTES,
+        kept_errors: int = KEPT_ERRORS,
     ) -> None:
-        self._targets = frozenset(targets)
+        self._targets = None if targets is None else frozenset(targets)
+        self._kept_errors = kept_errors
         self._max_requests = max_requests
         self._max_bytes = max_bytes
         self._max_line_bytes = max_line_bytes
@@ -229,7 +232,7 @@ class InputCheck:
 
     def _error(self, line: int | None, bad: _Bad) -> None:
         self._error_count += 1
-        if len(self._errors) < KEPT_ERRORS:
+        if len(self._errors) < self._kept_errors:
             self._errors.append(FileError(line=line, code=bad.code, key=bad.key, message=bad.message))
         if self._error_count >= ENOUGH_ERRORS:
             self._over = True
@@ -340,7 +343,7 @@ class InputCheck:
             model = string(line[span.start : span.end])
             if model is None:
                 raise _Bad("invalid_model", "model must be a string", "model")
-            if model not in self._targets:
+            if self._targets is not None and model not in self._targets:
                 raise _Bad("foreign_model", "model is not among targetModelNames; use one of them or none", "model")
             self._model_bytes += span.end - span.start
         if not self._models_known:

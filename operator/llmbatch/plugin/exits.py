@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from enum import IntEnum
 from typing import Any, NoReturn
 
@@ -38,9 +38,14 @@ class Stop(Exception):
 
 
 def run(work: Coroutine[Any, Any, Exit | None]) -> NoReturn:
-    """Run a command to its end and leave with its exit code; what went wrong is one line on stderr."""
+    """``leave`` for a command that waits for others."""
+    leave(lambda: asyncio.run(work))
+
+
+def leave(work: Callable[[], Exit | None]) -> NoReturn:
+    """Do a command's work and leave with its exit code; what went wrong is one line on stderr."""
     try:
-        code = asyncio.run(work) or Exit.DONE
+        code = work() or Exit.DONE
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read the output has seen enough, as `head` does; the interpreter must not try to flush the rest.
