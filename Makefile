@@ -13,6 +13,7 @@ endif
 VENV := .venv
 BIN := $(VENV)/bin
 MOTO := .venv-moto
+CHART := charts/llmbatch-operator
 INSTALL := pip install --quiet --disable-pip-version-check --require-hashes
 CONTROLPLANE := PYTHONPATH=tests $(PYTHON) -m controlplane
 LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --no-config --no-annotate \
@@ -87,8 +88,13 @@ layers: venv ## import-linter: an import never goes back
 	@$(BIN)/lint-imports --no-cache
 
 .PHONY: generate
-generate: venv ## write what is generated: the CRDs
-	@$(BIN)/python -m llmbatch.api.crdgen crds
+generate: venv ## write what is generated: the CRDs, the chart's copy of them and its table of values
+	@$(BIN)/python -m llmbatch.api.crdgen crds $(CHART)/files/crds
+	@$(BIN)/python charts/values_table.py $(CHART)/README.md docs/chart.md
+
+.PHONY: manifests
+manifests: venv ## write dist/llmbatch-operator.yaml: the chart with its own values and a namespace, for kubectl apply
+	@PYTHONPATH=tests $(BIN)/python charts/manifests.py dist/llmbatch-operator.yaml
 
 .PHONY: lock
 lock: venv ## write the requirements files, with hashes (ARGS=--upgrade for newer versions)

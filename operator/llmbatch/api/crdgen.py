@@ -1,4 +1,4 @@
-"""Writes the CustomResourceDefinitions from the models: ``python -m llmbatch.api.crdgen OUTDIR``."""
+"""Writes the CustomResourceDefinitions from the models: ``python -m llmbatch.api.crdgen OUTDIR…``."""
 
 from __future__ import annotations
 
@@ -171,10 +171,11 @@ def _plain(text: str | None) -> str:
 
 def main(arguments: list[str]) -> int:
     """Entry point; answers the exit status."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m llmbatch.api.crdgen OUTDIR\n")
+    if not arguments:
+        sys.stderr.write("usage: python -m llmbatch.api.crdgen OUTDIR...\n")
         return 2
-    write(Path(arguments[0]))
+    for folder in arguments:
+        write(Path(folder))
     return 0
 
 
