@@ -8,6 +8,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 KUBERNETES_VERSION = "1.36.3"
+PROMETHEUS_VERSION = "3.13.5"
 HELM_VERSION = "3.22.0"
 
 
@@ -69,5 +70,15 @@ _SETS = (
         },
     ),
     _helm(),
+    ProgramSet(
+        "prometheus",
+        HERE / "prometheus",
+        {
+            "prometheus": "github.com/prometheus/prometheus/cmd/prometheus",
+            "promtool": "github.com/prometheus/prometheus/cmd/promtool",
+        },
+        stamped({"github.com/prometheus/common/version.Version": PROMETHEUS_VERSION}),
+        tags="remove_all_sd",  # the clients of twenty clouds, for finding what to scrape
+    ),
 )
 SETS = {one.name: one for one in _SETS}
