@@ -30,6 +30,15 @@ COMMANDS: Mapping[str, Command] = {
     "validate": Command("validate", "validate", "Check a file of requests, without a cluster."),
     "results": Command("results", "results", "Fetch the results of a job."),
     "errors": Command("errors", "errors", "List the requests of a job that failed, and why."),
+    "watch": Command("watch", "watch", "Follow jobs: progress, rate, time left, cost."),
+    "logs": Command("logs", "logs", "Tell what happened to a job, in order."),
+    "cancel": Command("control", "cancel", "Cancel jobs; what is done is collected."),
+    "suspend": Command("control", "suspend", "Hold jobs that are not submitted yet."),
+    "resume": Command("control", "resume", "Let suspended jobs go on."),
+    "retry": Command("retry", "retry", "Run the file of a job that has ended again, as a new job."),
+    "cost": Command("cost", "cost", "Add up what jobs have cost."),
+    "models": Command("models", "models", "List the models that a namespace may use, and their deployments."),
+    "completion": Command("completion", "completion", "Print the completion for a shell."),
 }
 
 

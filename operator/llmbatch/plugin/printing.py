@@ -182,6 +182,12 @@ def _cut(pieces: Sequence[Cell], wide: int, mark: str) -> list[Cell]:
     return [*kept, Cell(mark)] if wide else []
 
 
+def fitted(text: str, look: Look) -> str:
+    """One line of text, cut where it is wider than the terminal."""
+    wide = cell_len(printable(text)) if look.width is None else min(look.width, cell_len(printable(text)))
+    return _padded(Cell(text), wide, look, right=False)
+
+
 def styled(text: str, style: Style, look: Look) -> str:
     """The text in its style, where colour is wanted."""
     return f"\x1b[{CODES[style]}m{text}\x1b[0m" if look.colour and style and text else text

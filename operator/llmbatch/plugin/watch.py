@@ -1,0 +1,257 @@
+"""``kubectl llmbatch watch``: jobs as they go on, on a screen of their own or as a line a change."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Protocol
+
+import typer
+
+from llmbatch.api import BatchJob
+from llmbatch.plugin import board
+from llmbatch.plugin.connection import Connection, connected, missing
+from llmbatch.plugin.exits import Exit, Stop, run, say
+from llmbatch.plugin.following import Change, follow
+from llmbatch.plugin.options import (
+    AllNamespaces,
+    Context,
+    Format,
+    Kubeconfig,
+    Namespace,
+    Output,
+    Selector,
+    Timeout,
+    Where,
+    job_name,
+)
+from llmbatch.plugin.printing import Look, fitted, look_of, yaml_text
+from llmbatch.plugin.screen import Screen, usable
+from llmbatch.plugin.watched import Watched
+
+TICK_SECONDS = 1.0
+"""How often the time left is looked at while nothing changes."""
+
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[JOB...]", help="BatchJobs, by name. Default: all.", show_default=False)
+]
+Wake = Change[BatchJob] | Exception | None
+
+
+def watch(
+    jobs: Names = None,
+    all_namespaces: AllNamespaces = False,
+    selector: Selector = "",
+    timeout: Timeout = None,
+    output: Output = Format.TABLE,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Follow jobs: progress, rate, time left, cost.
+
+    Ends when all named jobs have finished, with exit code 0 when all are Complete and 1 when any has failed or was
+    cancelled. Without names it goes on until Ctrl-C. In a pipe, and with -o json or yaml, each change is printed.
+    """
+    if jobs and all_namespaces:
+        raise typer.BadParameter("name jobs, or ask for all namespaces; not both")
+    wanted = frozenset(job_name(job) for job in jobs or ())
+    run(_watch(Where(namespace, context, kubeconfig), wanted, all_namespaces, selector, timeout, output))
+
+
+class View(Protocol):
+    """Shows jobs to a person or a program."""
+
+    ticks: bool
+    """Whether it changes by time alone."""
+
+    def changed(self, job: BatchJob) -> None:
+        """A job is new or changed."""
+        ...
+
+    def broken(self, why: str) -> None:
+        """The connection is lost, and made again."""
+        ...
+
+    def show(self) -> None:
+        """Show how things are now."""
+        ...
+
+
+class Live:
+    """The live table."""
+
+    ticks = True
+
+    def __init__(self, screen: Screen, watched: Watched, look: Look, *, namespaces: bool) -> None:
+        self._screen = screen
+        self._watched = watched
+        self._look = look
+        self._namespaces = namespaces
+        self._trouble = ""
+
+    def changed(self, job: BatchJob) -> None:
+        """Any news means that the connection is there."""
+        self._trouble = ""
+
+    def broken(self, why: str) -> None:
+        """Say so below the table, which is as it was last known."""
+        self._trouble = f"reconnecting: {why}"
+
+    def show(self) -> None:
+        """Draw, if anything would look different."""
+        if not self._watched.synced:
+            return
+        width, height = self._screen.size
+        look = Look(width, self._look.colour, self._look.ascii)
+        rows = self._watched.rows(time.monotonic())
+        trouble = [fitted(self._trouble, look)] if self._trouble else []
+        self._screen.draw([*board.board(rows, look, height - len(trouble), namespaces=self._namespaces), *trouble])
+
+
+class Lines:
+    """A line, or a piece of JSON or YAML, a change."""
+
+    ticks = False
+
+    def __init__(self, watched: Watched, form: Format, *, namespaces: bool) -> None:
+        self._watched = watched
+        self._form = form
+        self._namespaces = namespaces
+        self._told: dict[str, tuple[object, ...]] = {}
+
+    def changed(self, job: BatchJob) -> None:
+        """Print it, if it says anything new."""
+        key = board.news_key(job)
+        if self._told.get(job.metadata.uid) == key:
+            return
+        self._told[job.metadata.uid] = key
+        row = self._watched.row(job, time.monotonic())
+        if self._form is Format.JSON:
+            text = json.dumps(board.data_of(row)) + "\n"
+        elif self._form is Format.YAML:
+            text = f"---\n{yaml_text(board.data_of(row))}"
+        else:
+            text = board.news(row, datetime.now(UTC), namespaces=self._namespaces) + "\n"
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def broken(self, why: str) -> None:
+        """Say so beside the lines."""
+        say(f"reconnecting: {why}")
+
+    def show(self) -> None:
+        """Lines are printed when they come."""
+
+
+async def _watch(
+    where: Where, wanted: frozenset[str], all_namespaces: bool, selector: str, limit: timedelta | None, form: Format
+) -> Exit:
+    watched = Watched(wanted)
+    async with connected(where) as connection:
+        namespace = None if all_namespaces else connection.namespace
+        with _view(watched, form, namespaces=all_namespaces) as view:
+            try:
+                async with asyncio.timeout(limit.total_seconds() if limit else None):
+                    await _show_changes(connection, namespace, selector, watched, view)
+            except TimeoutError:
+                raise Stop("the jobs have not finished in time", Exit.TIMED_OUT) from None
+    for name in sorted(watched.deleted & wanted):
+        say(f"BatchJob {name} was deleted before it finished")
+    return watched.exit
+
+
+@contextmanager
+def _view(watched: Watched, form: Format, *, namespaces: bool) -> Iterator[View]:
+    """The view that fits where the output goes. What the live table showed last is left on the terminal."""
+    if form is not Format.TABLE or not usable(sys.stdout, os.environ):
+        yield Lines(watched, form, namespaces=namespaces)
+        return
+    look = look_of(sys.stdout)
+    try:
+        with Screen(sys.stdout) as screen:
+            yield Live(screen, watched, look, namespaces=namespaces)
+    finally:
+        if watched.jobs:
+            rows = watched.rows(time.monotonic())
+            for line in board.board(rows, look_of(sys.stdout), len(rows) + 3, namespaces=namespaces):
+                sys.stdout.write(line + "\n")
+
+
+async def _show_changes(
+    connection: Connection, namespace: str | None, selector: str, watched: Watched, view: View
+) -> None:
+    wakes: asyncio.Queue[Wake] = asyncio.Queue()
+    follower = asyncio.create_task(_follow(connection, namespace, selector, watched, view, wakes), name="follow-jobs")
+    with _signals(wakes):
+        try:
+            async for change in _taken(wakes, TICK_SECONDS if view.ticks else None):
+                if change and (job := watched.take(change, time.monotonic())):
+                    view.changed(job)
+                if watched.absent:
+                    raise missing(BatchJob, connection.namespace, ", ".join(watched.absent))
+                if wakes.empty():
+                    view.show()
+                if watched.over:
+                    return
+        finally:
+            follower.cancel()
+            await asyncio.gather(follower, return_exceptions=True)
+
+
+async def _follow(
+    connection: Connection,
+    namespace: str | None,
+    selector: str,
+    watched: Watched,
+    view: View,
+    wakes: asyncio.Queue[Wake],
+) -> None:
+    # One name is asked for by itself, which is all that some users may do.
+    name = next(iter(watched.wanted)) if len(watched.wanted) == 1 else None
+
+    def broken(error: Exception) -> None:
+        view.broken(str(error))
+        wakes.put_nowait(None)
+
+    try:
+        async for change in follow(connection, BatchJob, namespace, name=name, selector=selector, on_break=broken):
+            wakes.put_nowait(change)
+    except Exception as error:
+        wakes.put_nowait(error)
+
+
+async def _taken(wakes: asyncio.Queue[Wake], tick: float | None) -> AsyncIterator[Change[BatchJob] | None]:
+    """What wakes the view, and None each time that nothing has for a while. Raises what the follower ended on."""
+    while True:
+        try:
+            wake = await asyncio.wait_for(wakes.get(), tick)
+        except TimeoutError:
+            wake = None
+        if isinstance(wake, Exception):
+            raise wake
+        yield wake
+
+
+@contextmanager
+def _signals(wakes: asyncio.Queue[Wake]) -> Iterator[None]:
+    """Draw anew when the terminal changes its size, and end in order when we are told to end."""
+    loop = asyncio.get_running_loop()
+    ended = Stop("ended by a signal", Exit.INTERRUPTED)
+    wanted: dict[signal.Signals, Exception | None] = {
+        signal.SIGWINCH: None, signal.SIGTERM: ended, signal.SIGHUP: ended,
+    }  # fmt: skip
+    for number, wake in wanted.items():
+        loop.add_signal_handler(number, wakes.put_nowait, wake)
+    try:
+        yield
+    finally:
+        for number in wanted:
+            loop.remove_signal_handler(number)
