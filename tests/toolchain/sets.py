@@ -9,6 +9,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 KUBERNETES_VERSION = "1.36.3"
 PROMETHEUS_VERSION = "3.13.5"
+CONTAINERD_VERSION = "2.3.5"
+CNI_PLUGINS_VERSION = "1.9.1"
 HELM_VERSION = "3.22.0"
 
 
@@ -51,6 +53,28 @@ def _helm() -> ProgramSet:
     return ProgramSet("helm", HERE / "helm", {"helm": f"{at}/cmd/helm"}, stamped(stamp))
 
 
+def _runtime() -> ProgramSet:
+    containerd, plugins = "github.com/containerd/containerd/v2", "github.com/containernetworking/plugins"
+    programs = ("containerd", "containerd-shim-runc-v2", "ctr")
+    stamp = {
+        f"{containerd}/version.Version": f"v{CONTAINERD_VERSION}",
+        f"{plugins}/pkg/utils/buildversion.BuildVersion": f"v{CNI_PLUGINS_VERSION}",
+    }
+    return ProgramSet(
+        "runtime",
+        HERE / "runtime",
+        {
+            **{name: f"{containerd}/cmd/{name}" for name in programs},
+            "bridge": f"{plugins}/plugins/main/bridge",
+            "loopback": f"{plugins}/plugins/main/loopback",
+            "host-local": f"{plugins}/plugins/ipam/host-local",
+            "pause": ".",
+        },
+        stamped(stamp),
+        tags="no_btrfs no_devmapper no_zfs",
+    )
+
+
 _SETS = (
     _kubernetes(
         "controlplane",
@@ -69,7 +93,10 @@ _SETS = (
             "kubelet": "k8s.io/kubernetes/cmd/kubelet",
         },
     ),
+    _runtime(),
+    ProgramSet("coredns", HERE / "coredns", {"coredns": "."}),
     _helm(),
+    ProgramSet("kstatus", HERE / "kstatus", {"kstatus": "."}),
     ProgramSet(
         "prometheus",
         HERE / "prometheus",
