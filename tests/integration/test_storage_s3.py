@@ -24,7 +24,7 @@ from llmbatch.domain.errors import (
     StorageError,
 )
 from llmbatch.domain.owner import Owner
-from llmbatch.storage import ERRORS, OUTPUT, SUMMARY, Sink, Source, sink_for, source_for
+from llmbatch.storage import ERRORS, OUTPUT, SUMMARY, Ambient, Sink, Source, sink_for, source_for
 from llmbatch.storage.source import CHUNK_BYTES, RANGE_BYTES
 from support.moto import Bucket
 from support.stored_objects import Networks, StoredObjects
@@ -43,12 +43,12 @@ def secret_of(data: dict[str, str]) -> StoredObjects:
 
 def a_source(credentials: dict[str, str], url: str, networks: Networks | None = None) -> Source:
     spec = batchfile.Source.model_validate({"url": url, "credentialsSecretRef": {"name": "s3"}})
-    return source_for(spec, NAMESPACE, secret_of(credentials), networks or Networks())
+    return source_for(spec, NAMESPACE, secret_of(credentials), networks or Networks(), Ambient())
 
 
 def a_sink(credentials: dict[str, str], url: str) -> Sink:
     output = batchjob.Output.model_validate({"url": url, "credentialsSecretRef": {"name": "s3"}})
-    return sink_for(output, Owner("run-1", NAMESPACE, "uid-1"), secret_of(credentials), Networks())
+    return sink_for(output, Owner("run-1", NAMESPACE, "uid-1"), secret_of(credentials), Networks(), Ambient())
 
 
 async def read(source: Source) -> bytes:

@@ -73,7 +73,8 @@ class Source(Model):
     url: StoreURL | None = Field(default=None, description="An object that holds the lines: s3://BUCKET/KEY.")
     credentials_secret_ref: LocalObjectReference | None = Field(
         default=None,
-        description="A Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, optionally AWS_ENDPOINT_URL.",
+        description="A Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, optionally AWS_SESSION_TOKEN "
+        "and AWS_ENDPOINT_URL. Needed, but for what the administrator opened with --ambient-credential-prefix.",
     )
 
 

@@ -83,7 +83,8 @@ class Output(Model):
     url: StoreURL | None = Field(default=None, description="Below this prefix in a bucket: s3://BUCKET/PREFIX.")
     credentials_secret_ref: LocalObjectReference | None = Field(
         default=None,
-        description="A Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, optionally AWS_ENDPOINT_URL.",
+        description="A Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, optionally AWS_SESSION_TOKEN "
+        "and AWS_ENDPOINT_URL. Needed, but for what the administrator opened with --ambient-credential-prefix.",
     )
 
 

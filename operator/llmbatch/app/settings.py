@@ -5,8 +5,10 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal
 
-from pydantic import Field, IPvAnyNetwork, field_validator
+from pydantic import Field, IPvAnyNetwork, PlainValidator, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from llmbatch.domain.ambient import AmbientPrefix
 
 
 class Settings(BaseSettings):
@@ -26,6 +28,13 @@ class Settings(BaseSettings):
     allow_network: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
         (), description="A private network (CIDR) that endpoints and stores may lead to; repeatable."
     )
+    ambient_credential_prefix: Annotated[
+        tuple[Annotated[AmbientPrefix, PlainValidator(AmbientPrefix.parse)], ...], NoDecode
+    ] = Field(
+        (),
+        description="Below this s3://BUCKET/PREFIX/ the operator's own credentials serve tenants without a Secret; a"
+        " part {namespace} stands for theirs; repeatable.",
+    )
     metrics_address: str = Field("0.0.0.0:8080", description="Where /metrics is served.")
     health_address: str = Field("0.0.0.0:8081", description="Where /healthz and /readyz are served.")
     log_format: Literal["json", "text"] = Field("json", description="json or text.")
@@ -43,7 +52,9 @@ class Settings(BaseSettings):
     workers: int = Field(16, ge=1, le=256, description="Reconciles at a time.")
     uploads: int = Field(8, ge=1, le=64, description="Uploads to one deployment at a time.")
 
-    @field_validator("namespace", "shared_deployment_namespace", "allow_network", mode="before")
+    @field_validator(
+        "namespace", "shared_deployment_namespace", "allow_network", "ambient_credential_prefix", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return [part for part in value.split(",") if part] if isinstance(value, str) else value

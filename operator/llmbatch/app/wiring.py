@@ -38,6 +38,7 @@ from llmbatch.reconcile.telling import JobTelling
 from llmbatch.reconcile.tenancy import Tenancy
 from llmbatch.reconcile.uploads import Inputs, Uploads
 from llmbatch.reconcile.writer import Writer
+from llmbatch.storage.ambient import Ambient
 from llmbatch.storage.sink import Sink, sink_for
 from llmbatch.storage.source import Source, source_for
 
@@ -71,6 +72,7 @@ class Reconciling:
         self._clock = clock
         self._metrics = metrics
         self._networks = Network(NetworkPolicy(settings.networks), Resolver(clock))
+        self._ambient = Ambient(settings.ambient_credential_prefix, os.environ)
         self._providers = self._connect(guard)
         self._accounts = self._open_accounts()
         self._writer = Writer(kube, index, queue)
@@ -120,11 +122,13 @@ class Reconciling:
         )
 
     def _source_of(self, file: BatchFile) -> Source:
-        return source_for(file.spec.source, file.metadata.namespace, self._kube, self._networks)
+        return source_for(file.spec.source, file.metadata.namespace, self._kube, self._networks, self._ambient)
 
     def _sink_of(self, job: BatchJob) -> Sink | None:
         owner = Owner(job.metadata.name, job.metadata.namespace, job.metadata.uid)
-        return sink_for(job.spec.output, owner, self._kube, self._networks) if job.spec.output else None
+        if (output := job.spec.output) is None:
+            return None
+        return sink_for(output, owner, self._kube, self._networks, self._ambient)
 
     @property
     def _recheck(self) -> float:

@@ -1,17 +1,15 @@
-"""S3 and what speaks like it, with a tenant's own credentials and nothing else.
+"""S3 and what speaks like it, with the credentials of a tenant's Secret.
 
-The operator's own environment and instance credentials are never used: the credentials are those of the Secret, and
-every setting that the client would read from the environment and that decides where it goes is given.
+The operator's own are used only without a Secret, where the administrator lets them be (``ambient``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import obstore
@@ -28,33 +26,19 @@ from llmbatch.domain.errors import (
     SourceNotFound,
     StorageError,
 )
+from llmbatch.storage.credentials import REQUIRED, Credentials, connect, invalid
 from llmbatch.storage.gate import Gate, NetworkPolicy, NotAllowed, Target
 from llmbatch.storage.objects import Secrets
 
 if TYPE_CHECKING:
     from obstore import GetOptions
-    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential
 
 PART_BYTES = 5 * 1024 * 1024
 """The smallest part that S3 takes; 10,000 of them make 50 GB."""
 PARTS_AT_ONCE = 2
-REQUIRED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
-OPTIONAL = ("AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
-RETRIES: RetryConfig = {
-    "max_retries": 3,
-    "retry_timeout": timedelta(seconds=90),
-    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=5), "base": 2},
-}
-CONNECT_TIMEOUT = timedelta(seconds=15)
-REQUEST_TIMEOUT = timedelta(seconds=60)
-"""For one request, which moves at most a part of a few MiB."""
-
 PIECE_BYTES = 64 * 1024
 
 _URL = re.compile(r"s3://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])/([^?#]+)")
-_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
-_REGION = re.compile(r"[a-z0-9-]{1,32}")
-_ENDPOINT = re.compile(r"https?://([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]{1,64})</Code>")
 
 
@@ -110,39 +94,6 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """What a Secret says of an S3 store. Values never show in a representation or in a message."""
-
-    access_key_id: str = field(repr=False)
-    secret_access_key: str = field(repr=False)
-    region: str = field(repr=False)
-    session_token: str | None = field(repr=False)
-    endpoint: str = field(repr=False)
-
-    @classmethod
-    def of(cls, secret: Mapping[str, bytes], name: str) -> Credentials:
-        """Read and check a Secret's data. Raises CredentialsError (CredentialsInvalid), naming the key."""
-        values = {key: _text(secret[key], key, name) for key in (*REQUIRED, *OPTIONAL) if secret.get(key, b"").strip()}
-        if missing := [key for key in REQUIRED if key not in values]:
-            raise _invalid(f"Secret {name} lacks {', '.join(missing)}; add what is missing")
-        region = values["AWS_REGION"]
-        if not _REGION.fullmatch(region):
-            raise _invalid(f"AWS_REGION in Secret {name} is not the name of a region, e.g. eu-central-1; correct it")
-        endpoint = values.get("AWS_ENDPOINT_URL", _regional_endpoint(region)).rstrip("/")
-        if not _ENDPOINT.fullmatch(endpoint) or not _has_target(endpoint):
-            raise _invalid(
-                f"AWS_ENDPOINT_URL in Secret {name} is not a URL of the form https://HOST[:PORT][/PATH]; correct it"
-            )
-        return cls(
-            access_key_id=values["AWS_ACCESS_KEY_ID"],
-            secret_access_key=values["AWS_SECRET_ACCESS_KEY"],
-            region=region,
-            session_token=values.get("AWS_SESSION_TOKEN"),
-            endpoint=endpoint,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Bucket:
     """One bucket as a tenant may use it: whose Secret, which networks, and how its failures are told."""
 
@@ -153,21 +104,31 @@ class Bucket:
     networks: NetworkPolicy
     failures: Failures
     patience: Patience = Patience()
+    ambient: Callable[[], S3Store] | None = None
+    """Opens it with the operator's own credentials, where there is no Secret and the administrator lets that be."""
 
     async def check(self) -> None:
         """Whether the Secret is usable and the endpoint allowed, without asking the store.
 
         Raises CredentialsError, or StorageError with the reason EndpointNotAllowed.
         """
-        await self._usable_credentials()
+        if self._own is None:
+            await self._usable_credentials()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[OpenBucket]:
         """The bucket, ready for use. Raises as ``check`` does."""
+        if self._own is not None:
+            yield OpenBucket(self._own(), self.place, self.failures, None, self.patience)
+            return
         credentials = await self._usable_credentials()
         async with Gate(Target.of(credentials.endpoint), self.networks) as gate:
-            store = _store(self.place.bucket, credentials, gate.url)
+            store = connect(self.place.bucket, credentials, gate.url)
             yield OpenBucket(store, self.place, self.failures, gate, self.patience)
+
+    @property
+    def _own(self) -> Callable[[], S3Store] | None:
+        return self.ambient if self.credentials is None else None
 
     async def _usable_credentials(self) -> Credentials:
         credentials = await self._credentials()
@@ -183,8 +144,9 @@ class Bucket:
 
     async def _credentials(self) -> Credentials:
         if self.credentials is None:
-            raise _invalid(
-                "an s3:// URL needs credentialsSecretRef: a Secret in this namespace with " + ", ".join(REQUIRED)
+            raise invalid(
+                f"{self.place}: an s3:// URL needs credentialsSecretRef, a Secret in this namespace with"
+                f" {', '.join(REQUIRED)}; or the administrator allows its prefix with --ambient-credential-prefix"
             )
         name = self.credentials.name
         secret = await self.secrets.secret(self.namespace, name)
@@ -208,7 +170,8 @@ class OpenBucket:
     store: S3Store = field(repr=False)
     place: Place
     failures: Failures
-    gate: Gate = field(repr=False)
+    gate: Gate | None = field(repr=False)
+    """Where it leads; None for the operator's own store."""
     patience: Patience
 
     async def head(self, key: str) -> Version:
@@ -270,13 +233,14 @@ class OpenBucket:
             raise self._translated(error) from None
 
     def _translated(self, error: Exception) -> StorageError:
-        if self.gate.refusal:
+        if self.gate and self.gate.refusal:
             return _not_allowed(self.place, self.gate.refusal)
         if isinstance(error, FileNotFoundError):
             return self.failures.missing(f"{self.place}: no such bucket or object{_code(error)}")
         if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+            whose = "the credentials" if self.gate else "the operator's own credentials"
             return self.failures.denied(
-                f"{self.place}: the store refused the credentials{_code(error)}; check the key and its permissions"
+                f"{self.place}: the store refused {whose}{_code(error)}; check the key and its permissions"
             )
         return self.failures.failed(f"{self.place}: the store cannot be used just now{_code(error)}; it is tried again")
 
@@ -287,65 +251,6 @@ def _not_allowed(place: Place, why: str) -> StorageError:
         " administrator to allow the network",
         reason=Reason.ENDPOINT_NOT_ALLOWED,
     )
-
-
-def _store(bucket: str, credentials: Credentials, proxy: str) -> S3Store:
-    # Given even where it is the default: what is not given is read from the operator's environment.
-    config: S3Config = {
-        "endpoint": credentials.endpoint,
-        "aws_endpoint_url_s3": credentials.endpoint,
-        "region": credentials.region,
-        "default_region": credentials.region,
-        "virtual_hosted_style_request": False,
-        "skip_signature": False,
-        "unsigned_payload": False,
-        "s3_express": False,
-        "request_payer": False,
-        "disable_tagging": True,
-    }
-    options: ClientConfig = {
-        "proxy_url": proxy,
-        "proxy_excludes": "",
-        "allow_http": credentials.endpoint.startswith("http://"),
-        "allow_invalid_certificates": False,
-        "connect_timeout": CONNECT_TIMEOUT,
-        "timeout": REQUEST_TIMEOUT,
-        "user_agent": "llmbatch-operator",
-    }
-
-    def provide() -> S3Credential:
-        return {
-            "access_key_id": credentials.access_key_id,
-            "secret_access_key": credentials.secret_access_key,
-            "token": credentials.session_token,
-            "expires_at": None,
-        }
-
-    return S3Store(bucket, config=config, client_options=options, retry_config=RETRIES, credential_provider=provide)
-
-
-def _regional_endpoint(region: str) -> str:
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return f"https://s3.{region}.{suffix}"
-
-
-def _has_target(endpoint: str) -> bool:
-    try:
-        Target.of(endpoint)
-    except ValueError:
-        return False
-    return True
-
-
-def _text(value: bytes, key: str, name: str) -> str:
-    text = value.strip().decode("ascii", errors="replace")
-    if not _TOKEN.fullmatch(text):
-        raise _invalid(f"{key} in Secret {name} is not one line of printable characters; correct it")
-    return text
-
-
-def _invalid(message: str) -> CredentialsError:
-    return CredentialsError(message, reason=Reason.CREDENTIALS_INVALID)
 
 
 def _code(error: Exception) -> str:

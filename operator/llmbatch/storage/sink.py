@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from llmbatch.api import batchjob
 from llmbatch.domain.errors import OutputFailed, OutputTooLarge
 from llmbatch.domain.owner import Owner
+from llmbatch.storage.ambient import Ambient
 from llmbatch.storage.gate import NetworkPolicy
 from llmbatch.storage.objects import Objects, OutputKind
 from llmbatch.storage.s3 import PART_BYTES, WRITING, Bucket, OpenBucket, Place, Version
@@ -54,7 +55,9 @@ class Sink(Protocol):
         ...
 
 
-def sink_for(output: batchjob.Output, owner: Owner, objects: Objects, networks: NetworkPolicy) -> Sink:
+def sink_for(
+    output: batchjob.Output, owner: Owner, objects: Objects, networks: NetworkPolicy, ambient: Ambient
+) -> Sink:
     """The sink that a BatchJob names."""
     if (wanted := output.config_map) is not None:
         return ObjectSink("ConfigMap", wanted.name, wanted.retain, owner, objects)
@@ -62,7 +65,9 @@ def sink_for(output: batchjob.Output, owner: Owner, objects: Objects, networks: 
         return ObjectSink("Secret", wanted.name, wanted.retain, owner, objects)
     if output.url is not None:
         place = Place.parse(output.url.rstrip("/"), WRITING)
-        return S3Sink(Bucket(place, output.credentials_secret_ref, owner.namespace, objects, networks, WRITING))
+        own = ambient.way_to(place.bucket, f"{place.key}/{OUTPUT}", owner.namespace)
+        ref = output.credentials_secret_ref
+        return S3Sink(Bucket(place, ref, owner.namespace, objects, networks, WRITING, ambient=own))
     raise OutputFailed("the output is empty; set configMap, secret or url")
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from llmbatch.api import batchfile
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.errors import SourceNotFound, StorageError
+from llmbatch.storage.ambient import Ambient
 from llmbatch.storage.gate import NetworkPolicy
 from llmbatch.storage.objects import Objects
 from llmbatch.storage.s3 import READING, Bucket, Place
@@ -30,7 +31,9 @@ class Source(Protocol):
         ...
 
 
-def source_for(spec: batchfile.Source, namespace: str, objects: Objects, networks: NetworkPolicy) -> Source:
+def source_for(
+    spec: batchfile.Source, namespace: str, objects: Objects, networks: NetworkPolicy, ambient: Ambient
+) -> Source:
     """The source that a BatchFile of this namespace names."""
     if spec.inline is not None:
         return Inline(spec.inline.encode())
@@ -40,7 +43,9 @@ def source_for(spec: batchfile.Source, namespace: str, objects: Objects, network
         return SecretKey(objects, namespace, ref.name, ref.key)
     if spec.url is not None:
         place = Place.parse(spec.url, READING)
-        return S3Object(Bucket(place, spec.credentials_secret_ref, namespace, objects, networks, READING))
+        own = ambient.way_to(place.bucket, place.key, namespace)
+        ref = spec.credentials_secret_ref
+        return S3Object(Bucket(place, ref, namespace, objects, networks, READING, ambient=own))
     raise StorageError("the source is empty; set inline, configMapKeyRef, secretKeyRef or url")
 
 

@@ -7,7 +7,7 @@ import pytest
 from llmbatch.api import batchjob
 from llmbatch.domain.errors import OutputConflict, OutputTooLarge
 from llmbatch.domain.owner import Owner
-from llmbatch.storage import ERRORS, OUTPUT, SUMMARY, Sink, sink_for
+from llmbatch.storage import ERRORS, OUTPUT, SUMMARY, Ambient, Sink, sink_for
 from llmbatch.storage.sink import MAX_OBJECT_BYTES
 from support.stored_objects import Networks, StoredObjects
 
@@ -17,7 +17,7 @@ KEY = ("ConfigMap", "team", "results")
 
 def a_sink(objects: StoredObjects, **output: object) -> Sink:
     wanted = batchjob.Output.model_validate(output or {"configMap": {"name": "results"}})
-    return sink_for(wanted, OWNER, objects, Networks())
+    return sink_for(wanted, OWNER, objects, Networks(), Ambient())
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from llmbatch.api import batchfile, batchjob
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.errors import CredentialsError, OutputFailed, StorageError
 from llmbatch.domain.owner import Owner
-from llmbatch.storage import sink_for, source_for
-from llmbatch.storage.s3 import Credentials
+from llmbatch.storage import Ambient, sink_for, source_for
+from llmbatch.storage.credentials import Credentials
 from support.stored_objects import Networks, StoredObjects
 
 COMPLETE = {
@@ -81,14 +81,16 @@ def test_values_do_not_show_in_the_representation() -> None:
 async def read_with(secret: dict[str, bytes] | None, *, networks: Networks, ref: bool = True) -> None:
     objects = StoredObjects({("Secret", "team", "s3"): secret} if secret is not None else {})
     spec = {"url": "s3://bucket/key"} | ({"credentialsSecretRef": {"name": "s3"}} if ref else {})
-    source = source_for(batchfile.Source.model_validate(spec), "team", objects, networks)
+    source = source_for(batchfile.Source.model_validate(spec), "team", objects, networks, Ambient())
     async for _ in source.chunks():
         pass
 
 
 async def test_without_credentials_nothing_is_tried() -> None:
-    """There is no way to use the operator's own credentials."""
-    with pytest.raises(CredentialsError, match="needs credentialsSecretRef") as caught:
+    """The operator's own credentials are not used unless the administrator says where; the message names the flag."""
+    with pytest.raises(
+        CredentialsError, match=r"s3://bucket/key: .* needs credentialsSecretRef.* --ambient-credential-prefix"
+    ) as caught:
         await read_with(COMPLETE, networks=Networks(), ref=False)
     assert caught.value.reason is Reason.CREDENTIALS_INVALID
 
@@ -115,7 +117,7 @@ async def test_a_sink_finds_unusable_credentials_before_anything_is_spent() -> N
     """The check tells what the collection would stumble over."""
     output = batchjob.Output.model_validate({"url": "s3://bucket/p/", "credentialsSecretRef": {"name": "s3"}})
     objects = StoredObjects({("Secret", "team", "s3"): {**LOOPBACK, "AWS_REGION": b""}})
-    sink = sink_for(output, Owner("run", "team", "uid"), objects, Networks())
+    sink = sink_for(output, Owner("run", "team", "uid"), objects, Networks(), Ambient())
     assert sink.location == "s3://bucket/p"
     with pytest.raises(CredentialsError, match="AWS_REGION"):
         await sink.check()
@@ -126,4 +128,4 @@ async def test_a_sink_finds_unusable_credentials_before_anything_is_spent() -> N
 def test_an_output_without_a_place_is_refused() -> None:
     """The schema does not let it through, and neither does this."""
     with pytest.raises(OutputFailed):
-        sink_for(batchjob.Output(), Owner("run", "team", "uid"), StoredObjects(), Networks())
+        sink_for(batchjob.Output(), Owner("run", "team", "uid"), StoredObjects(), Networks(), Ambient())

@@ -7,7 +7,7 @@ import pytest
 from llmbatch.api import batchfile
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.errors import SourceNotFound
-from llmbatch.storage import Source, source_for
+from llmbatch.storage import Ambient, Source, source_for
 from llmbatch.storage.source import CHUNK_BYTES
 from support.stored_objects import Networks, StoredObjects
 
@@ -23,7 +23,7 @@ OBJECTS = StoredObjects(
 
 
 def a_source(**spec: object) -> Source:
-    return source_for(batchfile.Source.model_validate(spec), NAMESPACE, OBJECTS, Networks())
+    return source_for(batchfile.Source.model_validate(spec), NAMESPACE, OBJECTS, Networks(), Ambient())
 
 
 async def read(source: Source) -> list[bytes]:
