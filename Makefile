@@ -47,16 +47,20 @@ $(MOTO)/installed: requirements-moto.txt
 python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3" >&2; exit 1; }
 
-.PHONY: binaries
-binaries: python ## build etcd, kube-apiserver, controller-manager and kubectl into the cache, once
+.PHONY: programs
+programs: python
 	@$(CONTROLPLANE) build > /dev/null
 
+.PHONY: binaries
+binaries: programs ## build what tests run into the cache, once: control plane, Helm, Prometheus, kstatus
+	@PYTHONPATH=tests $(PYTHON) -m toolchain helm prometheus kstatus > /dev/null
+
 .PHONY: controlplane
-controlplane: binaries ## start a control plane with the CRDs, print its kubeconfig and wait for Ctrl-C
+controlplane: programs ## start a control plane with the CRDs, print its kubeconfig and wait for Ctrl-C
 	@exec env $(CONTROLPLANE) start --manifests crds
 
 .PHONY: demo
-demo: venv binaries ## run the examples against an emulator on a real control plane
+demo: venv programs ## run the examples against an emulator on a real control plane
 	@PYTHONPATH=tests $(BIN)/python examples/demo.py $(ARGS)
 
 .PHONY: test
@@ -64,11 +68,11 @@ test: venv binaries $(MOTO)/installed ## run the unit and integration tests (ARG
 	@$(BIN)/python -m pytest tests/unit tests/integration -n $(WORKERS) --dist worksteal $(ARGS)
 
 .PHONY: unit
-unit: venv ## run the unit tests alone
+unit: venv binaries ## run the unit tests alone
 	@$(BIN)/python -m pytest tests/unit -n $(WORKERS) $(ARGS)
 
 .PHONY: bench
-bench: venv binaries ## measure CPU, memory and API writes against their limits
+bench: venv programs ## measure CPU, memory and API writes against their limits
 	@PYTHONPATH=tests $(BIN)/python tests/performance/bench.py $(ARGS)
 
 .PHONY: lint
@@ -93,7 +97,7 @@ generate: venv ## write what is generated: the CRDs, the chart's copy of them an
 	@$(BIN)/python charts/values_table.py $(CHART)/README.md docs/chart.md
 
 .PHONY: manifests
-manifests: venv ## write dist/llmbatch-operator.yaml: the chart with its own values and a namespace, for kubectl apply
+manifests: venv binaries ## write dist/llmbatch-operator.yaml: the chart with its own values and a namespace, for kubectl apply
 	@PYTHONPATH=tests $(BIN)/python charts/manifests.py dist/llmbatch-operator.yaml
 
 .PHONY: lock
