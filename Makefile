@@ -103,6 +103,7 @@ manifests: venv binaries ## write dist/llmbatch-operator.yaml: the chart with it
 .PHONY: lock
 lock: venv ## write the requirements files, with hashes (ARGS=--upgrade for newer versions)
 	@$(LOCK) $(ARGS) pyproject.toml --output-file requirements.txt
+	@$(LOCK) $(ARGS) --group build --output-file requirements-build.txt
 	@$(LOCK) $(ARGS) pyproject.toml --group dev --output-file requirements-dev.txt
 	@$(LOCK) $(ARGS) --group moto --output-file requirements-moto.txt
 	@$(LOCK) $(ARGS) --group docs --output-file requirements-docs.txt
