@@ -15,6 +15,7 @@ from llmbatch.api.reasons import ConditionType, Reason
 from llmbatch.domain.conditions import condition
 from llmbatch.plugin.printing import NONE, Cell, Column, Look, Style, Table, fitted, lines, printable
 from llmbatch.plugin.progress import bar, left_text, rate_text
+from llmbatch.plugin.spending import amount_of
 
 STYLES: Mapping[Phase, Style] = {
     Phase.SUCCEEDED: "green",
@@ -150,7 +151,7 @@ def summary(rows: Sequence[Row]) -> str:
         parts.append(rate_text(sum(rates)))
     costs = [row.job.status.cost for row in rows if row.job.status.cost]
     if costs:
-        known = [Decimal(cost.amount) for cost in costs if cost.amount]
+        known = [amount for cost in costs if (amount := amount_of(cost)) is not None]
         unknown = f" and {len(costs) - len(known)} unknown" if len(known) < len(costs) else ""
         parts.append(f"{sum(known, Decimal(0)):f} USD{unknown}" if known else "cost unknown")
     return "; ".join(parts)

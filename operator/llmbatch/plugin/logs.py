@@ -20,7 +20,7 @@ from llmbatch.plugin.exits import Exit, Stop, run, say
 from llmbatch.plugin.following import Change, follow
 from llmbatch.plugin.options import Context, Format, JobName, Kubeconfig, Namespace, Output, Where, job_name
 from llmbatch.plugin.printing import GAP, Look, json_text, look_of, printable, styled, yaml_text
-from llmbatch.plugin.timeline import Entry, of_event, timeline
+from llmbatch.plugin.timeline import Entry, of_event, timeline, when
 
 EVENTS_SECONDS = 5.0
 """How often Events are read while the job's status does not change."""
@@ -53,7 +53,7 @@ async def _tell(where: Where, name: str, form: Format) -> Exit:
         entries = timeline(job, [event for event in events if _regards(event, job)])
     elif events:
         say(f"BatchJob {name} is gone; these Events are left")
-        entries = sorted(map(of_event, events), key=lambda entry: str(entry.time))
+        entries = sorted(map(of_event, events), key=when)
     else:
         raise missing(BatchJob, connection.namespace, name)
     if form is Format.JSON:

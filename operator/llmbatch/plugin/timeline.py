@@ -50,7 +50,7 @@ def timeline(job: BatchJob, events: Iterable[Mapping[str, Any]]) -> list[Entry]:
         if not (entry.what == ATTEMPT_FAILED and entry.message in reasons)
     ]  # fmt: skip
     entries = [_created(job), *attempts, *_of_conditions(job.status.conditions), *told]
-    return sorted(entries, key=_when)
+    return sorted(entries, key=when)
 
 
 def of_event(event: Mapping[str, Any]) -> Entry:
@@ -71,7 +71,8 @@ def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-def _when(entry: Entry) -> tuple[bool, datetime]:
+def when(entry: Entry) -> tuple[bool, datetime]:
+    """For sorting: by time, and what is so now at the end."""
     return entry.time is None, entry.time or datetime.max.replace(tzinfo=UTC)
 
 
