@@ -13,6 +13,7 @@ endif
 VENV := .venv
 BIN := $(VENV)/bin
 MOTO := .venv-moto
+DOCS := .venv-docs
 CHART := charts/llmbatch-operator
 INSTALL := pip install --quiet --disable-pip-version-check --require-hashes
 CONTROLPLANE := PYTHONPATH=tests $(PYTHON) -m controlplane
@@ -41,6 +42,13 @@ $(MOTO)/installed: requirements-moto.txt
 	@echo "installing into $(MOTO)" >&2
 	@$(PYTHON) -m venv $(MOTO)
 	@$(MOTO)/bin/$(INSTALL) -r requirements-moto.txt
+	@touch $@
+
+$(DOCS)/installed: | python
+$(DOCS)/installed: requirements-docs.txt
+	@echo "installing into $(DOCS)" >&2
+	@$(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/$(INSTALL) -r requirements-docs.txt
 	@touch $@
 
 .PHONY: python
@@ -92,9 +100,19 @@ layers: venv ## import-linter: an import never goes back
 	@$(BIN)/lint-imports --no-cache
 
 .PHONY: generate
-generate: venv ## write what is generated: the CRDs, the chart's copy of them and its table of values
+generate: venv ## write what is generated: the CRDs, the chart's copies, and pages of docs/
 	@$(BIN)/python -m llmbatch.api.crdgen crds $(CHART)/files/crds
 	@$(BIN)/python charts/values_table.py $(CHART)/README.md docs/chart.md
+	@$(BIN)/python -m llmbatch.api.reference docs/reference
+
+.PHONY: docs
+docs: $(DOCS)/installed ## build the documentation into build/docs, with every link inside of it checked
+	@$(DOCS)/bin/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going docs build/docs
+	@echo "build/docs/index.html"
+
+.PHONY: docs-linkcheck
+docs-linkcheck: $(DOCS)/installed ## follow the documentation's links to other hosts; needs a network
+	@$(DOCS)/bin/sphinx-build --quiet --builder linkcheck docs build/docs-linkcheck
 
 .PHONY: manifests
 manifests: venv binaries ## write dist/llmbatch-operator.yaml: the chart with its own values and a namespace, for kubectl apply
@@ -111,5 +129,5 @@ lock: venv ## write the requirements files, with hashes (ARGS=--upgrade for newe
 
 .PHONY: clean
 clean: ## remove the environments and what tools left here; the cache stays
-	@rm -rf $(VENV) $(MOTO) .hypothesis .pytest_cache .ruff_cache .import_linter_cache build dist
+	@rm -rf $(VENV) $(MOTO) $(DOCS) .hypothesis .pytest_cache .ruff_cache .import_linter_cache build dist
 	@find operator tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
