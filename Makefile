@@ -107,7 +107,7 @@ generate: venv ## write what is generated: the CRDs, the chart's copies, and pag
 
 .PHONY: docs
 docs: $(DOCS)/installed ## build the documentation into build/docs, with every link inside of it checked
-	@$(DOCS)/bin/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going docs build/docs
+	@$(DOCS)/bin/sphinx-build --quiet --fresh-env --nitpicky --fail-on-warning --keep-going docs build/docs
 	@echo "build/docs/index.html"
 
 .PHONY: docs-linkcheck
