@@ -103,6 +103,7 @@ layers: venv ## import-linter: an import never goes back
 generate: venv ## write what is generated: the CRDs, the chart's copies, and pages of docs/
 	@$(BIN)/python -m llmbatch.api.crdgen crds $(CHART)/files/crds
 	@$(BIN)/python charts/values_table.py $(CHART)/README.md docs/chart.md
+	@$(BIN)/python examples/argocd/argocd_cm.py > examples/argocd/argocd-cm.yaml
 	@$(BIN)/python -m llmbatch.api.reference docs/reference
 
 .PHONY: docs
