@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,19 +26,19 @@ class Refused(Exception):
     """Helm did not take the values; the text is what it said."""
 
 
-@dataclass(frozen=True)
 class Rendered:
-    """What a release consists of; `text` is the manifests as helm wrote them."""
+    """What a release consists of; `text` is the manifests as helm wrote them. The objects are shared: change none."""
 
-    text: str
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._objects = [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
 
     def __iter__(self) -> Iterator[Object]:
-        # Parsed anew each time: a test may change what it got.
-        return (document for document in yaml.load_all(self.text, yaml.CSafeLoader) if document)
+        return iter(self._objects)
 
     def all(self, kind: str) -> list[Object]:
         """All objects of a kind."""
-        return [item for item in self if item["kind"] == kind]
+        return [item for item in self._objects if item["kind"] == kind]
 
     def one(self, kind: str, name: str | None = None) -> Object:
         """The only object of a kind, or that of a name."""
