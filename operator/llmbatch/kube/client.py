@@ -143,16 +143,12 @@ class Kube:
     async def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         """A ConfigMap's keys, of ``data`` and ``binaryData``."""
         answer = await self._get(Target("v1", "configmaps", namespace, name))
-        if answer is None:
-            return None
-        found = orjson.loads(answer)
-        text = {key: value.encode() for key, value in (found.get("data") or {}).items()}
-        return text | _decoded(found.get("binaryData"))
+        return None if answer is None else data_of("ConfigMap", orjson.loads(answer))
 
     async def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         """A Secret's keys."""
         answer = await self._get(Target("v1", "secrets", namespace, name))
-        return None if answer is None else _decoded(orjson.loads(answer).get("data"))
+        return None if answer is None else data_of("Secret", orjson.loads(answer))
 
     async def check_output(self, kind: OutputKind, namespace: str, name: str, *, owner: Owner) -> None:
         """Raise OutputConflict where an object of that name exists and is not the owner's."""
@@ -252,6 +248,14 @@ def parse(kind: type[R], answer: bytes) -> R:
         return kind.model_validate_json(answer)
     except ValidationError as error:
         raise InvalidObject(_unreadable(kind, orjson.loads(answer).get("metadata", {}), error)) from None
+
+
+def data_of(kind: OutputKind, stored: Mapping[str, Any]) -> dict[str, bytes]:
+    """The keys of a ConfigMap, of ``data`` and ``binaryData``, or of a Secret, as bytes."""
+    if kind == "Secret":
+        return _decoded(stored.get("data"))
+    text = {key: value.encode() for key, value in (stored.get("data") or {}).items()}
+    return text | _decoded(stored.get("binaryData"))
 
 
 def _unreadable(kind: type[Resource], meta: Mapping[str, Any], error: ValidationError) -> str:

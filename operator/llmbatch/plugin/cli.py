@@ -29,7 +29,7 @@ COMMANDS: Mapping[str, Command] = {
     "submit": Command("submit", "submit", "Run a file of requests on a model."),
     "validate": Command("validate", "validate", "Check a file of requests, without a cluster."),
     "results": Command("results", "results", "Fetch the results of a job."),
-    "errors": Command("errors", "errors", "List the requests of a job that failed, and why."),
+    "errors": Command("failures", "errors", "List the requests of a job that failed, and why."),
     "watch": Command("watch", "watch", "Follow jobs: progress, rate, time left, cost."),
     "logs": Command("logs", "logs", "Tell what happened to a job, in order."),
     "cancel": Command("control", "cancel", "Cancel jobs; what is done is collected."),

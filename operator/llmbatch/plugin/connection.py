@@ -59,11 +59,18 @@ class Connection:
     async def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Make an object in the namespace that it names, else in the connection's; answers what was stored.
 
-        A dry run is checked by the API server, quota included, and not stored. Raises AlreadyExists.
+        A dry run is checked by the API server, quota included, and not stored. Raises AlreadyExists, Stop.
         """
         query = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
         target = self.collection_of(manifest)
-        return orjson.loads(await self.api.call("create", target, query=query, body=orjson.dumps(manifest)))
+        try:
+            return orjson.loads(await self.api.call("create", target, query=query, body=orjson.dumps(manifest)))
+        except Gone:
+            raise Stop(
+                f"there is no namespace {target.namespace}, or the cluster has no {target.plural}:"
+                " is llmbatch-operator installed?",
+                Exit.NOT_FOUND,
+            ) from None
 
     async def patch(self, kind: type[R], name: str, patch: Manifest, namespace: str | None = None) -> R:
         """Merge a patch into one of the three resources. Raises Stop where there is none of that name."""

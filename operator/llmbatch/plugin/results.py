@@ -1,0 +1,105 @@
+"""``kubectl llmbatch results``: the results of a job, from wherever they are."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Annotated, BinaryIO
+
+import typer
+
+from llmbatch.domain.errors import SourceNotFound
+from llmbatch.plugin.collected import results_of
+from llmbatch.plugin.connection import connected
+from llmbatch.plugin.exits import Exit, Stop, run, say
+from llmbatch.plugin.options import Context, JobName, Kubeconfig, Namespace, Where, job_name
+from llmbatch.storage.sink import ERRORS, OUTPUT, SUMMARY, File
+
+STDOUT = "-"
+
+
+def results(
+    job: JobName,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write to a file, whole or not at all.", show_default=False
+        ),
+    ] = STDOUT,
+    errors: Annotated[bool, typer.Option("--errors", help="The failed requests, errors.jsonl, instead.")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Counts, usage and cost, summary.json, instead.")] = False,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Fetch the results of a job.
+
+    They come as JSON lines from the job's ConfigMap, Secret or bucket, or else from the provider, and are streamed:
+    a bucket's with the job's Secret if you may read it, a provider's with the deployment's key likewise. Exit code 1:
+    the job is not finished, or has no such results.
+    """
+    if errors and summary:
+        raise typer.BadParameter("choose one of --errors and --summary")
+    file = ERRORS if errors else SUMMARY if summary else OUTPUT
+    run(_results(job_name(job), file, output, Where(namespace, context, kubeconfig)))
+
+
+async def _results(name: str, file: File, path: str, where: Where) -> Exit:
+    async with connected(where) as connection:
+        found = await results_of(connection, name)
+        size = newlines = 0
+        try:
+            with written(path) as target:
+                async for chunk in found.chunks(file):
+                    target.write(chunk)
+                    size += len(chunk)
+                    newlines += chunk.count(b"\n")
+        except SourceNotFound:
+            raise Stop(_absent(name, file, found.place)) from None
+    if path != STDOUT:
+        say(f"{path}: {newlines} lines, {size} bytes, from {found.place}")
+    return Exit.DONE
+
+
+def _absent(name: str, file: File, place: str) -> str:
+    if file == ERRORS:
+        return f"BatchJob {name} has no {file} at {place}: no request failed"
+    return f"BatchJob {name} has no {file} at {place}: no request was answered; see: kubectl llmbatch errors {name}"
+
+
+@contextlib.contextmanager
+def written(path: str) -> Iterator[BinaryIO]:
+    """Standard output for ``-``, else a file that appears under its name once all of it is there."""
+    if path == STDOUT:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if os.path.exists(path) and not os.path.isfile(path):
+        # A device or a pipe cannot be replaced; a directory is refused by this.
+        with open(path, "wb") as target:
+            yield target
+        return
+    folder = os.path.dirname(os.path.realpath(path))
+    handle, unfinished = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as target:
+            yield target
+            target.flush()
+            os.fsync(target.fileno())
+        os.chmod(unfinished, _mode(path))
+        os.replace(unfinished, os.path.realpath(path))
+    except BaseException:
+        os.unlink(unfinished)
+        raise
+
+
+def _mode(path: str) -> int:
+    """The permissions that the file has, or that a new one would get here."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.stat(path).st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
