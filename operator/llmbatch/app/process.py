@@ -13,7 +13,7 @@ from pathlib import Path
 
 import kopf
 
-from llmbatch.api.batchjob import Phase
+from llmbatch.app.exposition import show_index
 from llmbatch.app.liveness import Liveness
 from llmbatch.app.settings import Settings
 from llmbatch.app.watching import Watching
@@ -145,8 +145,10 @@ class Operator:
     def _show(self, election: Election) -> None:
         """Let gauges be read from where the truth is, when they are scraped."""
         self.metrics.leader.set_function(lambda: election.leading)
-        self.metrics.queue_depth.set_function(lambda: self.queue.depth)
-        self.metrics.show_jobs(Phase, lambda phase: self.index.phases[Phase(phase)])
+        # A standby's queue fills up, and nobody is meant to work on it.
+        self.metrics.queue_depth.set_function(lambda: self.queue.depth if election.leading else 0)
+        self.metrics.queue_oldest.set_function(lambda: self.queue.oldest_age if election.leading else 0)
+        show_index(self.metrics, self.index, self.clock)
 
     def _election(self) -> Election:
         if not self.settings.leader_elect:

@@ -89,6 +89,7 @@ class Reconciling:
             BatchJob.KIND: self._jobs().reconcile,
             account.KIND: self._accounts.sweep,
         }
+        metrics.expect_kinds(self._handlers)
         self.workers = Workers(queue, self._reconcile, settings.workers, clock=clock, on_run=metrics.reconciled)
 
     async def close(self) -> None:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.registry import Collector
+
+from llmbatch import __version__
+from llmbatch.observability.families import Family, ReadGauge
 
 WAITS = (0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300)
 RUNS = (0.005, 0.025, 0.1, 0.25, 1, 2.5, 10, 60, 600)
 CALLS = (0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 600)
-KNOWN_STATUSES = frozenset(HTTPStatus)
+API_CALLS = (0.005, 0.025, 0.1, 0.25, 1, 5, 30)
+JOBS = (60, 300, 900, 1800, 3600, 7200, 14_400, 28_800, 57_600, 86_400, 172_800)
 LAGS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+KNOWN_STATUSES = frozenset(HTTPStatus)
+TOKEN_TYPES = ("input", "cached", "output", "reasoning")
+ANSWERS = ("completed", "failed")
+
+RESIDENT_MEMORY = Family("process_resident_memory_bytes", "gauge", (), "Memory in use.")
+CPU_SECONDS = Family("process_cpu_seconds_total", "counter", (), "User and system time used.")
+"""Two that the client library's ProcessCollector gives."""
 
 
 class Reconciled(Protocol):
@@ -25,74 +36,174 @@ class Reconciled(Protocol):
 
 
 class Metrics:
-    """All metrics, in a registry of their own. Times are in seconds."""
+    """All metrics, in a registry of their own; ``families`` describes each. Times are in seconds.
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry or CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+    Series whose labels are known beforehand begin at zero: ``rate`` and ``increase`` see nothing of a series' first
+    value, and a batch's whole cost comes at once.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.families: dict[Collector, Family] = {}
         self._jobs()
+        self._results()
         self._providers()
+        self._queue()
         self._process()
+        ProcessCollector(registry=self.registry)
 
     def _jobs(self) -> None:
-        into = self.registry
-        self.jobs = Gauge("llmbatch_jobs", "BatchJobs by phase.", ["phase"], registry=into)
-        self.jobs_finished = Counter(
-            "llmbatch_jobs_finished", "BatchJobs that ended, by model and result.", ["model", "result"], registry=into
+        self.jobs = self._read_gauge("llmbatch_jobs", "BatchJobs now.", "phase")
+        self.jobs_unfinished = self._read_gauge(
+            "llmbatch_jobs_unfinished", "BatchJobs that have not ended, by why they go on or wait.", "reason"
         )
-        self.tokens = Counter(
-            "llmbatch_tokens", "Tokens of collected results.", ["model", "deployment", "type"], registry=into
+        self.oldest_job = self._read_gauge(
+            "llmbatch_oldest_job_seconds",
+            "For how long the unfinished BatchJob that has been longest in a phase has been in it.",
+            "phase",
         )
-        self.cost = Counter(
-            "llmbatch_cost_usd", "Cost of collected results in USD.", ["model", "deployment"], registry=into
+        self.files = self._read_gauge(
+            "llmbatch_files", "BatchFiles now: Validating, Invalid, Uploading or Uploaded.", "state"
         )
-        self.cleanups_abandoned = Counter(
-            "llmbatch_cleanups_abandoned", "Deletions that left something at a provider.", registry=into
+        self.deployment_ready = self._read_gauge(
+            "llmbatch_deployment_ready",
+            "1 where a ModelDeployment is Ready, else 0, with the reason of its condition.",
+            "deployment", "model", "reason",
+        )  # fmt: skip
+        self.active_batches = self._read_gauge(
+            "llmbatch_deployment_active_batches", "Unfinished batches on a ModelDeployment.", "deployment", "model"
+        )
+        self.enqueued_tokens = self._read_gauge(
+            "llmbatch_deployment_enqueued_tokens",
+            "Estimated input tokens of the unfinished batches on a ModelDeployment.",
+            "deployment", "model",
+        )  # fmt: skip
+
+    def _results(self) -> None:
+        self.jobs_finished = self._counter(
+            "llmbatch_jobs_finished",
+            "BatchJobs that ended. The result is the reason; the model is `other` where no deployment serves it.",
+            "model", "result",
+        )  # fmt: skip
+        self.job_seconds = self._histogram(
+            "llmbatch_job_seconds", "How long BatchJobs took from their creation to their end.", JOBS, "model"
+        )
+        self.requests = self._counter(
+            "llmbatch_requests",
+            "Requests of jobs that ended: `completed`, or `failed`, which are those in the error file.",
+            "model", "deployment", "result",
+        )  # fmt: skip
+        self.tokens = self._counter(
+            "llmbatch_tokens",
+            "Tokens of collected results: input, cached (part of input), output, reasoning (part of output).",
+            "model", "deployment", "type",
+        )  # fmt: skip
+        self.cost = self._counter(
+            "llmbatch_cost_usd",
+            "Cost of collected results in USD; where it is unknown nothing is added.",
+            "model", "deployment",
+        )  # fmt: skip
+        self.cleanups_abandoned = self._counter(
+            "llmbatch_cleanups_abandoned", "Deletions that were given up and left something at a provider."
         )
 
     def _providers(self) -> None:
-        into = self.registry
-        self.provider_requests = Counter(
-            "llmbatch_provider_requests", "Calls to providers.", ["provider", "operation", "code"], registry=into
-        )
-        self.provider_seconds = Histogram(
-            "llmbatch_provider_request_seconds", "Duration of calls to providers.", ["provider", "operation"],
-            buckets=CALLS, registry=into,
+        self.provider_requests = self._counter(
+            "llmbatch_provider_requests",
+            "Calls to providers. The code is the HTTP status (`4xx`, `5xx` … for one that is not registered), or the"
+            " kind of error where there was no answer.",
+            "provider", "operation", "code",
         )  # fmt: skip
-        self.uploaded = Counter(
-            "llmbatch_uploaded_bytes", "Bytes of input sent to providers.", ["provider"], registry=into
+        self.provider_seconds = self._histogram(
+            "llmbatch_provider_request_seconds", "How long calls to providers took.", CALLS, "provider", "operation"
+        )
+        self.uploaded = self._counter("llmbatch_uploaded_bytes", "Input sent to providers.", "provider")
+
+    def _queue(self) -> None:
+        self.queue_depth = self._gauge(
+            "llmbatch_queue_depth", "Resources that wait for a worker; 0 in a process that does not lead."
+        )
+        self.queue_oldest = self._gauge(
+            "llmbatch_queue_oldest_seconds",
+            "How long the resource that is next has waited for a worker; 0 in a process that does not lead.",
+        )
+        self.queue_wait = self._histogram(
+            "llmbatch_queue_wait_seconds", "How long resources waited for a worker.", WAITS
+        )
+        self.reconcile_seconds = self._histogram(
+            "llmbatch_reconcile_seconds", "How long reconciles took.", RUNS, "kind"
+        )
+        self.reconcile_errors = self._counter(
+            "llmbatch_reconcile_errors", "Reconciles that failed and are repeated.", "kind"
         )
 
     def _process(self) -> None:
-        into = self.registry
-        self.queue_depth = Gauge("llmbatch_queue_depth", "Resources that wait for a worker.", registry=into)
-        self.queue_wait = Histogram(
-            "llmbatch_queue_wait_seconds", "How long a resource waited for a worker.", buckets=WAITS, registry=into
+        self.leader = self._gauge("llmbatch_leader", "1 in the process that works, 0 in one that stands by.")
+        self.kubernetes_requests = self._counter(
+            "llmbatch_kubernetes_requests",
+            "Calls to the API server. The code is the HTTP status, or `error` where there was no answer.",
+            "verb", "resource", "code",
+        )  # fmt: skip
+        self.kubernetes_seconds = self._histogram(
+            "llmbatch_kubernetes_request_seconds", "How long calls to the API server took.", API_CALLS, "verb"
         )
-        self.reconcile_seconds = Histogram(
-            "llmbatch_reconcile_seconds", "Duration of reconciles.", ["kind"], buckets=RUNS, registry=into
+        self.loop_lag = self._histogram(
+            "llmbatch_loop_lag_seconds", "How late the event loop was, twice a second.", LAGS
         )
-        self.reconcile_errors = Counter(
-            "llmbatch_reconcile_errors", "Reconciles that failed and are repeated.", ["kind"], registry=into
-        )
-        self.leader = Gauge("llmbatch_leader", "1 while this process is the leader.", registry=into)
-        self.kubernetes_requests = Counter(
-            "llmbatch_kubernetes_requests", "Calls to the API server.", ["verb", "resource", "code"], registry=into
-        )
-        self.loop_lag = Histogram(
-            "llmbatch_loop_lag_seconds", "How late the event loop was, twice a second.", buckets=LAGS, registry=into
-        )
+        self.build_info = self._gauge("llmbatch_build_info", "Always 1; the version is in the label.", "version")
+        self.build_info.labels(__version__).set(1)
 
-    # Each of these fits one observer of the parts that they measure.
+    # --- making -----------------------------------------------------------------------------------------------
 
-    def show_jobs(self, phases: Iterable[str], count: Callable[[str], float]) -> None:
-        """Read the jobs in each phase whenever metrics are scraped."""
-        for phase in phases:
-            self.jobs.labels(phase).set_function(partial(count, phase))
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        made = Counter(name, documentation, labels, registry=self.registry)
+        self.families[made] = Family(f"{name}_total", "counter", labels, documentation)
+        return made
 
-    def finished(self, model: str, result: str) -> None:
-        """A job has ended."""
+    def _gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
+        made = Gauge(name, documentation, labels, registry=self.registry)
+        self.families[made] = Family(name, "gauge", labels, documentation)
+        return made
+
+    def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        made = Histogram(name, documentation, labels, buckets=buckets, registry=self.registry)
+        self.families[made] = Family(name, "histogram", labels, documentation)
+        return made
+
+    def _read_gauge(self, name: str, documentation: str, *labels: str) -> ReadGauge:
+        made = ReadGauge(name, documentation, labels)
+        self.registry.register(made)
+        self.families[made] = Family(name, "gauge", labels, documentation)
+        return made
+
+    # --- beginning at zero ------------------------------------------------------------------------------------
+
+    def expect_kinds(self, kinds: Iterable[str]) -> None:
+        """There will be reconciles of these kinds."""
+        for kind in kinds:
+            self.reconcile_seconds.labels(kind)
+            self.reconcile_errors.labels(kind)
+
+    def expect_results(self, model: str, results: Iterable[str]) -> None:
+        """Jobs of this model may end so."""
+        self.job_seconds.labels(model)
+        for result in results:
+            self.jobs_finished.labels(model, result)
+
+    def expect_collections(self, model: str, deployment: str) -> None:
+        """Results of this model may come from this deployment."""
+        self.cost.labels(model, deployment)
+        for answer in ANSWERS:
+            self.requests.labels(model, deployment, answer)
+        for type_ in TOKEN_TYPES:
+            self.tokens.labels(model, deployment, type_)
+
+    # --- counting: each of these fits one observer of the parts that they measure -----------------------------
+
+    def finished(self, model: str, result: str, seconds: float) -> None:
+        """A job has ended, so long after its creation."""
         self.jobs_finished.labels(model, result).inc()
+        self.job_seconds.labels(model).observe(seconds)
 
     def collected(self, model: str, deployment: str, tokens: Mapping[str, int], cost: Decimal | None) -> None:
         """Results were collected: tokens by type (input, cached, output, reasoning); no cost where it is unknown."""
@@ -100,6 +211,11 @@ class Metrics:
             self.tokens.labels(model, deployment, type_).inc(count)
         if cost is not None:
             self.cost.labels(model, deployment).inc(float(cost))
+
+    def answered(self, model: str, deployment: str, completed: int, failed: int) -> None:
+        """So many requests of a job that ended were answered, and so many were not."""
+        self.requests.labels(model, deployment, "completed").inc(completed)
+        self.requests.labels(model, deployment, "failed").inc(failed)
 
     def provider_request(self, provider: str, operation: str, code: str, seconds: float) -> None:
         """A provider was called; ``code`` is the HTTP status, or ``error`` where there was no answer."""
@@ -113,6 +229,7 @@ class Metrics:
     def kubernetes_request(self, verb: str, resource: str, code: str, seconds: float) -> None:
         """The API server was called."""
         self.kubernetes_requests.labels(verb, resource, code).inc()
+        self.kubernetes_seconds.labels(verb).observe(seconds)
 
     def reconciled(self, key: Reconciled, seconds: float, error: BaseException | None) -> None:
         """A worker has reconciled a resource."""

@@ -12,7 +12,7 @@ from typing import Any
 from llmbatch.api import BatchFile, BatchJob, ModelDeployment
 from llmbatch.api.base import Resource
 from llmbatch.api.batchjob import Phase
-from llmbatch.api.reasons import ConditionType
+from llmbatch.api.reasons import ConditionType, Reason
 from llmbatch.domain.conditions import condition
 from llmbatch.domain.jobrecord import credible, recorded, shards
 from llmbatch.engine.queue import Key
@@ -168,6 +168,7 @@ class Index:
     def _put_job(self, key: Key, job: BatchJob) -> set[Key]:
         before, after = self.jobs.get(key), self._job_view(job)
         if before == after:
+            self.jobs[key] = after
             return set()
         if before is not None:
             self._unlink_job(key, before)
@@ -205,6 +206,7 @@ class Index:
         record = recorded(job, shards(job)[0])
         model = job.spec.target_model_name or status.model_name
         before = self.jobs.get(key_of(job))
+        goes_on = condition(status.conditions, ConditionType.RECONCILING)
         return JobView(
             uid=meta.uid,
             created=meta.creation_timestamp,
@@ -217,6 +219,8 @@ class Index:
             route=record.deployment if record.pending or record.batch_id else None,
             batch_id=record.batch_id,
             tokens=before.tokens if before and before.tokens else known.tokens if known else 0,
+            since=status.phase_time or meta.creation_timestamp,
+            reason=Reason.of(goes_on.reason) if goes_on else None,
         )
 
     def _unlink_job(self, key: Key, job: JobView) -> None:

@@ -21,12 +21,16 @@ OTHER = "other"
 class JobMetrics(Protocol):
     """Counts what jobs did."""
 
-    def finished(self, model: str, result: str) -> None:
-        """One more job of a model ended so."""
+    def finished(self, model: str, result: str, seconds: float) -> None:
+        """One more job of a model ended so, that long after its creation."""
         ...
 
     def collected(self, model: str, deployment: str, tokens: Mapping[str, int], cost: Decimal | None) -> None:
         """Tokens by type, and USD where the price is known."""
+        ...
+
+    def answered(self, model: str, deployment: str, completed: int, failed: int) -> None:
+        """Requests of a job that ended."""
         ...
 
 
@@ -55,7 +59,9 @@ class JobTelling:
         amount = status.cost.amount if status.cost else None
         # Anybody can make up names of models in a file; metrics tell only of those that a deployment serves.
         model = status.model_name if status.model_name and self._serves(status.model_name) else OTHER
-        self._metrics.finished(model, step.reason.value)
+        self._metrics.finished(model, step.reason.value, _seconds(job))
+        if status.batch_id and (counts := status.request_counts):
+            self._metrics.answered(model, _route(job, 0), counts.completed, counts.failed)
         if status.usage:
             self._metrics.collected(model, _route(job, 0), _by_type(status.usage), Decimal(amount) if amount else None)
         fields = _fields(
@@ -72,6 +78,11 @@ class JobTelling:
         fields = _fields(job, step.shard, result=step.result.value, reason=step.message)
         logger.warning("attempt failed", extra={"fields": fields})
         await self._events.record(job, "Warning", "AttemptFailed", step.message)
+
+
+def _seconds(job: BatchJob) -> float:
+    created, ended = job.metadata.creation_timestamp, job.status.completion_time
+    return max(0.0, (ended - created).total_seconds()) if ended else 0.0
 
 
 def _by_type(usage: Usage) -> dict[str, int]:

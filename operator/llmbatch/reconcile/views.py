@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from llmbatch.api import BatchFile
 from llmbatch.api.batchfile import CopyState
 from llmbatch.api.batchjob import Phase
-from llmbatch.api.reasons import ConditionType
+from llmbatch.api.reasons import ConditionType, Reason
 from llmbatch.engine.queue import Key
 
 
@@ -26,6 +26,10 @@ class JobView:
     suspended: bool
     route: str | None
     batch_id: str | None
+    since: datetime = field(compare=False)
+    """When it came into its phase."""
+    reason: Reason | None = field(compare=False)
+    """Why it goes on or waits: for people to see, so that a change of it concerns nobody."""
     tokens: int = 0
 
     @property

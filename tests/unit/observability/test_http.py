@@ -17,7 +17,7 @@ async def ask(address: str, path: str) -> tuple[int, str]:
 async def test_metrics_are_served_on_a_free_port():
     """Port 0 takes a free port and says which."""
     metrics = Metrics()
-    metrics.finished("gpt", "Succeeded")
+    metrics.finished("gpt", "Succeeded", 1.0)
     server = await serve_metrics("127.0.0.1:0", metrics.registry)
     try:
         status, text = await ask(server.address, "/metrics")

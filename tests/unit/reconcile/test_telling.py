@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from llmbatch.api.base import rfc3339
 from llmbatch.api.batchjob import Phase
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.steps import Finish
 from llmbatch.kube.events import Events
 from llmbatch.reconcile.telling import JobTelling
-from support.builders import a_job
+from support.builders import CREATED, a_job
 from support.virtual_time import VirtualClock
 
 
@@ -22,12 +24,19 @@ class Counted:
 
     def __init__(self) -> None:
         self.models: list[str] = []
+        self.seconds = 0.0
+        self.requests = ("", 0, 0)
 
-    def finished(self, model: str, result: str) -> None:
+    def finished(self, model: str, result: str, seconds: float) -> None:
         self.models.append(model)
+        self.seconds = seconds
 
     def collected(self, model: str, deployment: str, tokens: Mapping[str, int], cost: Decimal | None) -> None:
         self.models.append(model)
+
+    def answered(self, model: str, deployment: str, completed: int, failed: int) -> None:
+        self.models.append(model)
+        self.requests = (deployment, completed, failed)
 
 
 class NoEvents:
@@ -42,8 +51,23 @@ async def test_metrics_tell_only_of_models_that_a_deployment_serves(model: str |
     counted = Counted()
     telling = JobTelling(Events(NoEvents(), VirtualClock(), instance="tests"), counted, serves="gpt".__eq__)
     usage = {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}
-    job = a_job().submitted().with_status(modelName=model, usage=usage).build()
+    job = a_job().submitted().with_status(modelName=model, usage=usage, requestCounts={"total": 1}).build()
 
     await telling.finished(job, Finish(Phase.FAILED, Reason.PROVIDER_ERROR, "no"))
 
-    assert counted.models == [label, label]
+    assert counted.models == [label, label, label]
+
+
+async def test_metrics_tell_how_long_a_job_took_and_what_became_of_its_requests():
+    """From its creation to its end, and by deployment."""
+    counted = Counted()
+    telling = JobTelling(Events(NoEvents(), VirtualClock(), instance="tests"), counted, serves="gpt".__eq__)
+    counts = {"total": 10, "completed": 7, "failed": 3}
+    status = {"modelName": "gpt", "requestCounts": counts, "completionTime": rfc3339(CREATED + timedelta(minutes=5))}
+
+    await telling.finished(
+        a_job().submitted().with_status(**status).build(), Finish(Phase.SUCCEEDED, Reason.COMPLETED, "")
+    )
+
+    assert counted.seconds == 300
+    assert counted.requests == ("team/east", 7, 3)
