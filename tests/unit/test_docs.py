@@ -7,15 +7,12 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from prometheus_client.metrics import MetricWrapperBase
-
 from llmbatch.api.reasons import ConditionType, Reason
 from llmbatch.app.cli import run
 from llmbatch.domain import cost, lines
 from llmbatch.emulator.calls import OPERATIONS
 from llmbatch.emulator.faults import FaultKind
 from llmbatch.emulator.settings import AccountSettings, Behaviour, Pace
-from llmbatch.observability.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "operator" / "llmbatch"
@@ -89,18 +86,6 @@ def test_every_flag_of_run_is_told_with_its_variable_and_no_other():
     names = inspect.signature(run).parameters
 
     assert sorted(told) == sorted((f"--{name.replace('_', '-')}", f"LLMBATCH_{name.upper()}") for name in names)
-
-
-def test_every_metric_is_told_with_its_labels_and_no_other():
-    """Whoever builds a dashboard finds every metric, under the name and with the labels that Prometheus sees."""
-    told = re.findall(r"^\| `(llmbatch_\w+)` \| (\w+) \| ([\w, ]*?) ?\|", text_of("docs/metrics.md"), re.MULTILINE)
-    made = [collector for collector in vars(Metrics()).values() if isinstance(collector, MetricWrapperBase)]
-
-    assert sorted((name, type_, labels.split(", ") if labels else []) for name, type_, labels in told) == sorted(
-        (f"{family.name}{'_total' * (family.type == 'counter')}", family.type, list(collector._labelnames))
-        for collector in made
-        for family in collector.describe()
-    )
 
 
 def test_every_way_of_the_emulator_to_behave_is_told():
