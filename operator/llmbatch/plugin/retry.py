@@ -1,0 +1,87 @@
+"""``kubectl llmbatch retry``: the file of a job that has ended is run again, by a new job."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llmbatch.api import BatchFile, BatchJob
+from llmbatch.kube.client import target_of
+from llmbatch.kube.errors import AlreadyExists
+from llmbatch.plugin.connection import Connection, Manifest, connected
+from llmbatch.plugin.exits import Exit, Stop, run, say
+from llmbatch.plugin.options import Context, JobName, Kubeconfig, Namespace, Where, job_name
+from llmbatch.plugin.printing import yaml_text
+from llmbatch.plugin.repeating import manifest_of_retry, name_of_retry, why_not
+
+TRIES = 20
+
+Name = Annotated[
+    str | None,
+    typer.Option("--name", help="The new job's name. Default: the old one's with -retry-1, …", show_default=False),
+]
+Force = Annotated[bool, typer.Option("--force", help="Also where the job has not ended, or would fail again.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the new job and make nothing.")]
+
+
+def retry(
+    job: JobName,
+    name: Name = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Run the file of a job that has ended again, as a new job of the same spec: jobs cannot be changed.
+
+    All requests of the file are run, also those that were answered. Results go beside those of the old job. The new
+    job's name is printed on standard output.
+    """
+    run(_retry(Where(namespace, context, kubeconfig), job_name(job), name, force=force, dry_run=dry_run))
+
+
+async def _retry(where: Where, old: str, name: str | None, *, force: bool, dry_run: bool) -> Exit:
+    async with connected(where) as connection:
+        job = await connection.get(BatchJob, old)
+        if not force and (why := why_not(job) or await _missing_file(connection, job)):
+            raise Stop(f"BatchJob {old} {why} (or use --force)")
+        stored = await connection.stored(target_of(BatchJob, connection.namespace, old))
+        if dry_run:
+            taken = await _names(connection)
+            made = manifest_of_retry(stored, name or name_of_retry(old, taken.__contains__))
+            typer.echo(yaml_text(made), nl=False)
+            return Exit.DONE
+        made = await _made(connection, stored, name)
+    new = made["metadata"]["name"]
+    typer.echo(new)
+    file, home = job.spec.input_file_ref.name, made["metadata"]["namespace"]
+    say(f"BatchJob {new} runs file {file} again; to follow it: kubectl llmbatch watch {new} -n {home}")
+    return Exit.DONE
+
+
+async def _missing_file(connection: Connection, job: BatchJob) -> str | None:
+    file = job.spec.input_file_ref.name
+    if await connection.kube.get(BatchFile, connection.namespace, file) is None:
+        return f"cannot run again: its BatchFile {file} does not exist any more; submit the file anew"
+    return None
+
+
+async def _names(connection: Connection) -> set[str]:
+    return {found.name async for found in connection.kube.list_metadata(BatchJob, connection.namespace)}
+
+
+async def _made(connection: Connection, stored: Manifest, name: str | None) -> Manifest:
+    """The new job as stored. A name that was chosen must be free; of the others the next is tried."""
+    if name is not None:
+        return await connection.create(manifest_of_retry(stored, name))
+    tried: set[str] = set()
+    taken = await _names(connection)
+    for _ in range(TRIES):
+        made = name_of_retry(stored["metadata"]["name"], (taken | tried).__contains__)
+        try:
+            return await connection.create(manifest_of_retry(stored, made))
+        except AlreadyExists:
+            tried.add(made)
+    raise Stop("others take every name; choose one with --name")
