@@ -132,6 +132,12 @@ def secret_verbs(made: Rendered) -> list[str]:
     return rule["verbs"]
 
 
+def alerts(made: Rendered) -> dict[str, Object]:
+    """The alerts by name."""
+    return {rule["alert"]: rule for group in made.one("PrometheusRule")["spec"]["groups"] for rule in group["rules"]}
+
+
+ALERTS = {"metrics.prometheusRule.enabled": True}
 BUDGET = "PodDisruptionBudget"
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 PEERS = [{"podSelector": {"matchLabels": {"app": "prometheus"}}}]
@@ -207,6 +213,20 @@ EFFECTS = [
     *monitor("serviceMonitor", "ServiceMonitor", "endpoints"),
     *monitor("podMonitor", "PodMonitor", "podMetricsEndpoints"),
     *extra("prometheusRule", "PrometheusRule"),
+    Effect(
+        "metrics.prometheusRule.costPerHour",
+        2.5,
+        lambda made: alerts(made)["LLMBatchCostRate"]["expr"].rpartition(" > ")[2],
+        "2.5",
+        ALERTS,
+    ),
+    Effect(
+        "metrics.prometheusRule.disabled",
+        ["LLMBatchNoLeader"],
+        lambda made: "LLMBatchNoLeader" in alerts(made),
+        False,
+        ALERTS,
+    ),
     *extra("dashboard", "ConfigMap"),
     annotated("metrics.dashboard.annotations", "ConfigMap", **{"metrics.dashboard.enabled": True}),
     Effect("networkPolicy.enabled", True, lambda made: len(made.all("NetworkPolicy")), 1),
