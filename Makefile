@@ -74,6 +74,11 @@ demo: venv programs ## run the examples against an emulator on a real control pl
 .PHONY: test
 test: venv binaries $(MOTO)/installed ## run the unit and integration tests (ARGS='-k name' to choose)
 	@$(BIN)/python -m pytest tests/unit tests/integration -n $(WORKERS) --dist worksteal $(ARGS)
+ifeq ($(strip $(ARGS)),)
+	@$(BIN)/python -m pytest tests/rights
+else
+	@echo "only some tests ran: whether the operator's rights are exact is not judged"
+endif
 
 .PHONY: unit
 unit: venv binaries ## run the unit tests alone

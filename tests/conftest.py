@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from controlplane.binaries import ensure_binaries
 from controlplane.session import Session
 from support.diagnostics import Diagnostics
+from support.helm import Refused, render
+from support.rights import RECORD, Record, account_of, asked_in
 from toolchain.go import BuildError
 
 TESTS = Path(__file__).resolve().parent
@@ -18,6 +21,7 @@ SUITES_WITH_A_CLUSTER = (TESTS / "integration", TESTS / "performance")
 FOLDER_KEY = "llmbatch_controlplane_folder"
 
 session_key = pytest.StashKey[Session]()
+whole_key = pytest.StashKey[bool]()
 diagnostics_key = pytest.StashKey[Diagnostics]()
 
 
@@ -30,12 +34,21 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         ensure_binaries(os.environ)
     except BuildError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
-    config.stash[session_key] = Session.begin(manifests=[TESTS.parent / "crds"])
+    config.stash[session_key] = Session.begin(manifests=[TESTS.parent / "crds", *_operators_account()])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remember whether the whole of the integration suite ran, and well."""
+    session.config.stash[whole_key] = exitstatus == pytest.ExitCode.OK and _is_whole(session.config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End it when every worker is gone."""
+    """When every worker is gone, keep what the operators asked for, and end it."""
     if begun := config.stash.get(session_key, None):
+        log = begun.folder / "audit.log"
+        if log.exists():
+            Record(config.stash.get(whole_key, False), frozenset(asked_in(log))).write()
         begun.stop()
 
 
@@ -47,14 +60,38 @@ def pytest_configure_node(node: object) -> None:
         node.workerinput[FOLDER_KEY] = str(begun.folder)  # type: ignore[attr-defined]
 
 
+def _operators_account() -> list[Path]:
+    """A manifest of the account and the roles that the chart makes for the operator."""
+    try:
+        account = account_of(render())
+    except (BuildError, Refused) as error:
+        pytest.exit(f"the chart cannot be rendered: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
+    manifest = RECORD.with_name("operators-account.yaml")
+    manifest.parent.mkdir(exist_ok=True)
+    half = manifest.with_suffix(f".{os.getpid()}")
+    half.write_text(yaml.safe_dump_all(account))
+    return [half.replace(manifest)]  # whole, whoever else runs tests here
+
+
 def _asks_for_a_cluster(config: pytest.Config) -> bool:
     """Whether an argument of the command line is, holds, or lies in a suite that needs a cluster."""
-    chosen = [config.invocation_params.dir / str(argument).split("::")[0] for argument in config.args]
     return any(
-        path.resolve().is_relative_to(suite) or suite.is_relative_to(path.resolve())
-        for path in chosen
+        path.is_relative_to(suite) or suite.is_relative_to(path)
+        for path in _chosen(config)
         for suite in SUITES_WITH_A_CLUSTER
     )
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    """Whether the command line asks for all of the integration suite."""
+    option = config.option
+    narrowed = option.keyword or option.markexpr or option.deselect or option.lf
+    return not narrowed and any(SUITES_WITH_A_CLUSTER[0].is_relative_to(path) for path in _chosen(config))
+
+
+def _chosen(config: pytest.Config) -> list[Path]:
+    folder = config.invocation_params.dir
+    return [(folder / str(argument).split("::")[0]).resolve() for argument in config.args]
 
 
 @pytest.fixture(scope="session")

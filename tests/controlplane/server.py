@@ -31,12 +31,15 @@ CONTROLLERS = (
     "clusterrole-aggregation-controller",
     "resourcequota-controller",
 )
-# Who wrote what and when, without content, so that a test can count the writes of one client in one namespace.
+# Who wrote what and when, without content, so that a test can count the writes of one client in one namespace; of
+# ServiceAccounts whatever they asked for, so that another can hold it against their rights. Not of the controllers.
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
     "rules": [
+        {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+        {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
         {
             "level": "Metadata",
             "verbs": ["create", "update", "patch", "delete", "deletecollection"],
@@ -90,7 +93,7 @@ class ControlPlane:
 
     @property
     def audit_log(self) -> Path:
-        """One JSON line for each write that AUDIT_POLICY names, there before its answer is."""
+        """JSON lines for what AUDIT_POLICY names, there before its answer is."""
         return self.folder / "audit.log"
 
     def kubeconfig_of(self, user: str) -> Path:

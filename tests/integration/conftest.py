@@ -13,8 +13,10 @@ from controlplane.session import await_address
 from support.cluster import Cluster
 from support.diagnostics import Diagnostics
 from support.emulator import Account, Emulator
+from support.helm import NAMESPACE
 from support.moto import Bucket, Moto
 from support.operator_process import OperatorProcess
+from support.rights import ACCOUNT
 from support.world import World
 
 LAST_CALLS = 60
@@ -24,6 +26,12 @@ LAST_CALLS = 60
 def cluster(controlplane_folder: Path) -> Cluster:
     """The administrator's way to the control plane that all tests of this run share."""
     return Cluster.at(await_address(controlplane_folder))
+
+
+@pytest.fixture(scope="session")
+def as_operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    """The control plane as the operator's ServiceAccount may use it: with the rights that the chart gives."""
+    return cluster.as_account(ACCOUNT, NAMESPACE, tmp_path_factory.mktemp("account"))
 
 
 @pytest.fixture
@@ -49,7 +57,9 @@ def namespace(namespaces: Callable[[], str]) -> str:
 
 
 @pytest.fixture
-def operator(cluster: Cluster, diagnostics: Diagnostics, tmp_path: Path) -> Iterator[Callable[..., OperatorProcess]]:
+def operator(
+    as_operator: Cluster, diagnostics: Diagnostics, tmp_path: Path
+) -> Iterator[Callable[..., OperatorProcess]]:
     """Starts operators: `operator(namespace, …, flags=(…), kubeconfig=…)`; those running at the end are killed.
 
     A killed one leaves finalizers behind. The namespace then stays, which harms no other test.
@@ -65,7 +75,7 @@ def operator(cluster: Cluster, diagnostics: Diagnostics, tmp_path: Path) -> Iter
         ready: bool = True,
     ) -> OperatorProcess:
         log = tmp_path / f"operator-{len(started)}.log"
-        kubeconfig = kubeconfig or cluster.kubeconfig
+        kubeconfig = kubeconfig or as_operator.kubeconfig
         process = OperatorProcess.start(kubeconfig, namespaces, log, flags, environment, networks)
         started.append(process)
         diagnostics.add(f"log of operator {len(started) - 1}", process.tail)

@@ -27,9 +27,9 @@ class Moment(Protocol):
 
 
 @pytest.fixture
-def proxy(cluster: Cluster, tmp_path: Path) -> Iterator[ApiProxy]:
+def proxy(as_operator: Cluster, tmp_path: Path) -> Iterator[ApiProxy]:
     """A line to the API server that can be cut."""
-    with ApiProxy(cluster, tmp_path) as running:
+    with ApiProxy(as_operator, tmp_path) as running:
         yield running
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from support.api_proxy import ApiProxy
-from support.cluster import Cluster, poll
+from support.cluster import poll
+from support.helm import render
+from support.installed import Installed, install
 from support.operator_process import OperatorProcess
 from support.world import API, World
 
@@ -25,26 +27,33 @@ Start = Callable[..., OperatorProcess]
 
 
 @pytest.fixture
-def start(world, operator) -> Start:
-    """Starts an operator of that name that stands for election in the test's namespace; a standby is ready too."""
+def installed(world: World, tmp_path: Path) -> Installed:
+    """The chart's release for the test's namespace alone: its rights are Roles there, its Lease lies there."""
+    release = render({"watchNamespaces": [world.namespace]}, release=world.namespace, namespace=world.namespace)
+    return install(world.cluster, release, tmp_path)
 
-    def begin(name: str, **options: object) -> OperatorProcess:
-        flags = (*FLAGS, "--lease-namespace", world.namespace)
-        return operator(world.namespace, flags=flags, environment={"POD_NAME": name}, **options)
+
+@pytest.fixture
+def start(installed: Installed, operator) -> Start:
+    """Starts an operator of that name that stands for election; a standby is ready too."""
+
+    def begin(name: str, kubeconfig: Path = installed.cluster.kubeconfig) -> OperatorProcess:
+        flags = (*installed.flags, *FLAGS)
+        return operator(flags=flags, environment={"POD_NAME": name}, kubeconfig=kubeconfig)
 
     return begin
 
 
 @pytest.fixture
-def proxy(cluster: Cluster, tmp_path: Path) -> Iterator[ApiProxy]:
+def proxy(installed: Installed, tmp_path: Path) -> Iterator[ApiProxy]:
     """A line to the API server that can be cut."""
-    with ApiProxy(cluster, tmp_path) as running:
+    with ApiProxy(installed.cluster, tmp_path) as running:
         yield running
 
 
 def holder(world: World) -> str:
     """The name of the process that holds the Lease."""
-    lease = world.cluster.find("Lease", "llmbatch-operator", world.namespace)
+    lease = world.cluster.find("Lease", f"{world.namespace}-llmbatch-operator", world.namespace)
     return (lease or {}).get("spec", {}).get("holderIdentity", "").rpartition("_")[0]
 
 

@@ -23,6 +23,7 @@ FIELD_MANAGER = "tests"
 USER_AGENT = "llmbatch-tests"
 # Clients whose writes are no part of what a test counts: we ourselves, and the control plane's own.
 BYSTANDERS = (USER_AGENT, "kubectl", "kube-apiserver", "kube-controller-manager")
+WRITING = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 FIRST_POLL, LONGEST_POLL = 0.02, 0.25
 
 
@@ -210,7 +211,9 @@ class Cluster:
         return [
             write
             for write in found
-            if not write.user_agent.startswith(BYSTANDERS) and (not resources or write.resource in resources)
+            if write.verb in WRITING
+            and not write.user_agent.startswith(BYSTANDERS)
+            and (not resources or write.resource in resources)
         ]
 
     def service_account(
@@ -234,6 +237,10 @@ class Cluster:
             ],
             namespace,
         )
+        return self.as_account(name, namespace, folder)
+
+    def as_account(self, name: str, namespace: str, folder: Path) -> Cluster:
+        """The cluster as a ServiceAccount sees it, with a token for two hours; the kubeconfig goes to `folder`."""
         path = self._path("ServiceAccount", namespace, name) + "/token"
         request = {
             "apiVersion": "authentication.k8s.io/v1",

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from support.cluster import Cluster
 from support.diagnostics import Diagnostics
+from support.helm import NAMESPACE
 from support.operator_process import OperatorProcess
+from support.rights import ACCOUNT
 from support.world import World
 
 
@@ -36,7 +38,8 @@ def shared_operator(
     names = [f"test-{uuid.uuid4().hex[:10]}" for _ in range(namespaces)]
     for name in names:
         cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, "")
-    process = OperatorProcess.start(cluster.kubeconfig, names, folder / "operator.log", flags)
+    account = cluster.as_account(ACCOUNT, NAMESPACE, folder)
+    process = OperatorProcess.start(account.kubeconfig, names, folder / "operator.log", flags)
     try:
         process.wait_ready()
         yield SharedOperator(cluster, process, list(names))

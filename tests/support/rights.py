@@ -1,0 +1,114 @@
+"""The rights that the chart gives the operator, and those that it asked the API server for."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from support.helm import RELEASE, Object, Rendered
+
+RECORD = Path(__file__).resolve().parents[2] / "build" / "rights.json"
+"""What the last run of the integration suite asked for."""
+ACCOUNT = RELEASE
+"""The operator's ServiceAccount, or the end of its name where the release is called otherwise."""
+FORBIDDEN = "forbid"
+
+
+class Right(NamedTuple):
+    """To do something to a kind of resource; a subresource comes after a slash."""
+
+    group: str
+    resource: str
+    verb: str
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource}" + f".{self.group}" * bool(self.group)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an operator asked for; `user` is its account, `decision` that of RBAC. Where, is told only of a refusal."""
+
+    user: str
+    right: Right
+    namespace: str
+    decision: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What all operators of a run asked for, and whether that run was the whole suite."""
+
+    whole: bool
+    asked: frozenset[Asked]
+
+    def write(self, path: Path = RECORD) -> None:
+        """Keep it for whoever judges it."""
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"whole": self.whole, "asked": [asdict(asked) for asked in self.asked]}, indent=1))
+
+    @classmethod
+    def read(cls, path: Path = RECORD) -> Record:
+        """The record of the last run. Raises FileNotFoundError."""
+        kept = json.loads(path.read_text())
+        return cls(
+            kept["whole"], frozenset(Asked(**asked | {"right": Right(*asked["right"])}) for asked in kept["asked"])
+        )
+
+
+def account_of(release: Rendered) -> list[Object]:
+    """The operator's account and what is bound to it, with the namespace of the release before it."""
+    account = release.one("ServiceAccount")
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": account["metadata"]["namespace"]}}
+    return [namespace, account, *roles_of(release), *bindings_of(release)]
+
+
+def bindings_of(release: Rendered) -> list[Object]:
+    """The bindings whose subject is the operator's account."""
+    name = release.one("ServiceAccount")["metadata"]["name"]
+    bindings = [*release.all("ClusterRoleBinding"), *release.all("RoleBinding")]
+    return [binding for binding in bindings if any(subject["name"] == name for subject in binding["subjects"])]
+
+
+def roles_of(release: Rendered) -> list[Object]:
+    """The roles that those bindings name."""
+    bound = {(binding["roleRef"]["kind"], binding["roleRef"]["name"]) for binding in bindings_of(release)}
+    return [role for role in release if (role["kind"], role["metadata"]["name"]) in bound]
+
+
+def granted_by(roles: Iterable[Object]) -> Counter[Right]:
+    """The rights that these roles grant, and how often. Which objects a rule names is not told."""
+    return Counter(
+        Right(group, resource, verb)
+        for role in roles
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    )
+
+
+def asked_in(audit_log: Path) -> Iterator[Asked]:
+    """What operators asked for, once for each request or more often; a path that is no resource has no group."""
+    with audit_log.open() as log:
+        for line in log:
+            if f'{ACCOUNT}"' in line:
+                event = json.loads(line)
+                if event["user"]["username"].endswith(ACCOUNT):
+                    yield _asked(event)
+
+
+def _asked(event: Object) -> Asked:
+    where = event.get("objectRef", {})
+    resource = "/".join(filter(None, (where.get("resource"), where.get("subresource")))) or event["requestURI"]
+    decision = event["annotations"]["authorization.k8s.io/decision"]
+    return Asked(
+        event["user"]["username"],
+        Right(where.get("apiGroup", ""), resource, event["verb"]),
+        where.get("namespace", "") if decision == FORBIDDEN else "",
+        decision,
+    )
