@@ -21,7 +21,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *DOCS.glob("*.md")])
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 TREE = re.compile(r"^```\{toctree\}\n(.*?)^```", re.MULTILINE | re.DOTALL)
-OTHER_PROGRAMS = frozenset({"--all", "--dry-run", "--from-file", "--from-literal", "--show-only", "--wait"})
+OTHER_PROGRAMS = frozenset({"--dry-run", "--from-literal", "--take-ownership", "--wait"})
 """Flags of kubectl and Helm that a sentence names by themselves."""
 WITH_FLAGS_OF_THEIR_OWN = frozenset(
     {"docs/argocd.md", "docs/chart.md", "docs/flux.md", "docs/image.md", "docs/kubectl.md"}
