@@ -1,4 +1,4 @@
-"""Prints argocd-cm.yaml, the part of Argo CD's own ConfigMap that holds the health checks of `resource_customizations`."""
+"""Prints argocd-cm.yaml: the health checks of resource_customizations, as a patch of Argo CD's own ConfigMap."""
 
 from __future__ import annotations
 
