@@ -1,0 +1,52 @@
+# The operator, its emulator and the kubectl plugin; docs/image.md tells how it is built and run.
+
+# Python and its Debian, for both stages: named here and nowhere else.
+ARG BASE_IMAGE=python:3.11.15-slim-bookworm
+
+FROM ${BASE_IMAGE} AS build
+USER 0:0
+WORKDIR /source
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+COPY requirements-build.txt requirements.txt ./
+RUN python3 -m venv /build \
+    && /build/bin/pip install --only-binary=:all: --require-hashes -r requirements-build.txt
+# The classes that are generated for every group of the Kubernetes API are 50 MB, and never imported.
+RUN python3 -m venv --without-pip /opt/llmbatch \
+    && /build/bin/pip --python /opt/llmbatch/bin/python install --no-compile \
+      --only-binary=:all: --require-hashes -r requirements.txt \
+    && rm -r /opt/llmbatch/lib/python3*/site-packages/kubernetes/client/api \
+      /opt/llmbatch/lib/python3*/site-packages/kubernetes/aio/client/api
+COPY LICENSE README.md pyproject.toml ./
+COPY operator operator
+RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && /build/bin/pip --python /opt/llmbatch/bin/python install --no-compile --no-deps --no-index /wheels/*.whl
+# Bytecode of all that is imported, the standard library's too: public images have none, and a root that is read-only
+# takes none, so every start would compile it anew.
+ENV PYTHONPYCACHEPREFIX=/opt/llmbatch/bytecode
+RUN ["/opt/llmbatch/bin/python", "-W", "error", "-c", "\
+import importlib, pkgutil, llmbatch\n\
+for found in pkgutil.walk_packages(llmbatch.__path__, 'llmbatch.'):\n\
+    if not found.name.endswith('__main__'):\n\
+        importlib.import_module(found.name)\n\
+"]
+
+FROM ${BASE_IMAGE}
+ARG BASE_IMAGE
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="llmbatch-operator" \
+      org.opencontainers.image.description="A Kubernetes operator that runs batch jobs on LLM providers" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}"
+COPY --from=build /opt/llmbatch /opt/llmbatch
+ENV PATH=/opt/llmbatch/bin:${PATH} \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPYCACHEPREFIX=/opt/llmbatch/bytecode \
+    PYTHONUNBUFFERED=1
+WORKDIR /
+USER 65532:65532
+EXPOSE 8080 8081
+ENTRYPOINT ["llmbatch-operator"]
+CMD ["run"]
