@@ -232,6 +232,8 @@ def _changed_jobs() -> Iterator[State]:
     ):
         changed = job.model_copy(update={"metadata": job.metadata.model_copy(update={"generation": 2})})
         yield UNDER_WAY.of(name, changed)
+    failed = told(a_job(), observed(file=a_file(valid=False)))
+    yield BROKEN.of("failed, and cancelled since", failed.model_copy(update={"spec": a_job(cancel=True).build().spec}))
 
 
 def _deleted_jobs() -> Iterator[State]:
