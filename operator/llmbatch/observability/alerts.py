@@ -18,7 +18,7 @@ from llmbatch.observability.promql import Expressions, Query
 GROUP = "llmbatch-operator"
 RUNBOOKS = "docs/monitoring.md"
 COST_PER_HOUR = 100
-"""USD; what the chart puts into the place of this is metrics.prometheusRule.costPerHour."""
+"""USD. It ends the expression: the chart puts metrics.prometheusRule.costPerHour into its place."""
 HOUR = 3600
 
 PROVIDER_FAULTS = "=~" + "|".join(["401", "403", "5..", *(kind.__name__ for kind in (NoAnswer, NotSent, BadAnswer))])
@@ -223,7 +223,7 @@ def _jobs(metrics: Metrics, make: Expressions) -> list[Alert]:
             "0m",
             "warning",
             "Something was left behind at a provider.",
-            "The operator gave up {{ $value | humanize }} clean-ups: files or batches are left at a provider.",
+            "The operator in {{ $labels.namespace }} gave up a clean-up: files or batches are left at a provider.",
         ),
     ]
 
