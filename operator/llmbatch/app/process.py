@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 from collections.abc import Coroutine
-from pathlib import Path
 
 import kopf
 
@@ -23,7 +22,7 @@ from llmbatch.engine.queue import WorkQueue
 from llmbatch.handlers.informer import Informer
 from llmbatch.handlers.login import connection
 from llmbatch.kube.client import Kube
-from llmbatch.kube.connect import access, connect
+from llmbatch.kube.connect import SERVICE_ACCOUNT, access, connect
 from llmbatch.kube.errors import Forbidden, KubeError
 from llmbatch.kube.lease import ApiLeases, Election, Elector, LeadershipLost, NoElection, identity_of
 from llmbatch.observability.http import serve_health, serve_metrics
@@ -37,7 +36,6 @@ DRAIN_SECONDS = 4.0
 """What reconciles under way may take at a clean stop; well within 10 s with all the rest."""
 NAMESPACE_SHARE = 4
 """A namespace holds at most this part of the workers, so that one tenant's slow hosts do not hold up all others."""
-NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class ConfigurationError(Exception):
@@ -176,7 +174,7 @@ def _own_namespace() -> str:
     if namespace := os.environ.get("POD_NAMESPACE"):
         return namespace
     try:
-        return NAMESPACE_FILE.read_text().strip()
+        return (SERVICE_ACCOUNT / "namespace").read_text().strip()
     except OSError:
         raise ConfigurationError(
             "outside a pod, set --lease-namespace to where the Lease is to be, or --no-leader-elect"

@@ -13,12 +13,14 @@ from urllib.request import getproxies
 import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 
 from llmbatch.kube.errors import NoConfiguration
 from llmbatch.kube.transport import Api, Observe
 
 DEFAULT_KUBECONFIG = "~/.kube/config"
-POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod has the token, the namespace and the API server's authority of its ServiceAccount."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +56,17 @@ async def connect(
     timeout_seconds: float = 30.0,
     user_agent: str = "llmbatch-operator",
     observe: Observe = lambda verb, resource, code, seconds: None,
+    service_account: Path = SERVICE_ACCOUNT,
 ) -> Api:
     """The API server that ``environ`` names: KUBECONFIG first, then the pod's, then the user's kubeconfig.
 
     ``pool_size`` is the number of calls at a time and must not be below that of workers; ``timeout_seconds``
-    is for a whole call. Raises kubernetes.aio.config.ConfigException.
+    is for a whole call. Raises NoConfiguration in a pod, else kubernetes.aio.config.ConfigException.
     """
     configuration = _configuration(pool_size)
     refresh = None
     if not environ.get("KUBECONFIG") and environ.get("KUBERNETES_SERVICE_HOST"):
-        config.load_incluster_config(configuration)
+        _load_service_account(configuration, environ, service_account)
     else:
         file = environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
         loader = await config.load_kube_config(file, client_configuration=configuration, persist_config=False)
@@ -134,15 +137,25 @@ def _configuration(pool_size: int) -> Configuration:
 def _in_pod(environ: Mapping[str, str], configuration: Configuration, files: str, user_agent: str) -> Api:
     if not environ.get("KUBERNETES_SERVICE_HOST"):
         raise NoConfiguration(f"there is no kubeconfig at {files}; name one with --kubeconfig or KUBECONFIG")
-    try:
-        config.load_incluster_config(configuration)
-    except (config.ConfigException, OSError):
-        raise NoConfiguration("this pod has no ServiceAccount token; name a kubeconfig with --kubeconfig") from None
+    _load_service_account(configuration, environ, SERVICE_ACCOUNT)
     return Api(configuration, user_agent=user_agent)
+
+
+def _load_service_account(configuration: Configuration, environ: Mapping[str, str], folder: Path) -> None:
+    """The token is read again every minute, as the kubelet replaces it."""
+    loader = InClusterConfigLoader(
+        token_filename=str(folder / "token"), cert_filename=str(folder / "ca.crt"), environ=environ
+    )
+    try:
+        loader.load_and_set(configuration)
+    except (config.ConfigException, OSError):
+        raise NoConfiguration(
+            "this pod has no ServiceAccount token; set automountServiceAccountToken, or KUBECONFIG"
+        ) from None
 
 
 def _pod_namespace() -> str:
     try:
-        return POD_NAMESPACE.read_text().strip() or "default"
+        return (SERVICE_ACCOUNT / "namespace").read_text().strip() or "default"
     except OSError:
         return "default"
