@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from llmbatch import __version__
 from llmbatch.app.cli import main
+from llmbatch.app.settings import Settings
 from support.helm import CHART, RELEASE, VALUE_SETS, Object, Rendered, helm, render, value_set
 
 ROOT = CHART.parents[1]
@@ -157,7 +158,9 @@ def test_the_operator_takes_the_command_line(path: Path):
     program = cast(click.Group, get_command(main))
     name, *arguments = render(value_set(path)).container["args"]
 
-    assert program.commands[name].make_context(name, list(arguments)).params
+    flags = program.commands[name].make_context(name, list(arguments)).params
+
+    assert Settings(**{flag: value for flag, value in flags.items() if value not in (None, [])})
 
 
 def test_the_lease_is_the_releases_own():

@@ -139,6 +139,7 @@ BAD = [
     ({"allowNetworks": ["10.1.2.256/32"]}, "* allowNetworks: 10.1.2.256/32 is no network"),
     ({"networkPolicy": {"providers": {"except": ["1.2.3.4/8"]}}}, "* networkPolicy.providers.except: 1.2.3.4/8 is an"),
     ({"ambientCredentialPrefixes": ["gs://b/p/"]}, "at '/ambientCredentialPrefixes/0': 'gs://b/p/' does not match"),
+    ({"ambientCredentialPrefixes": ["s3://b/p"]}, "at '/ambientCredentialPrefixes/0': 's3://b/p' does not match"),
     ({"resources": {"limits": {"memory": "512MB"}}}, "at '/resources/limits/memory': '512MB' does not match"),
     ({"commonLabels": {"a": True}}, "at '/commonLabels/a': got boolean, want string"),
     ({"extraArgs": ["workers=2"]}, "at '/extraArgs/0': 'workers=2' does not match pattern '^--[a-z]'"),
