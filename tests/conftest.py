@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from controlplane.binaries import ensure_binaries
+from controlplane.server import AUDIT_LOG
 from controlplane.session import Session
 from support.diagnostics import Diagnostics
 from support.helm import Refused, render
-from support.rights import RECORD, Record, account_of, asked_in
+from support.rights import RECORD, account_of, asked_in, keep
 from toolchain.go import BuildError
 
 TESTS = Path(__file__).resolve().parent
@@ -44,11 +45,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """When every worker is gone, keep what the operators asked for, and end it."""
+    """When every worker is gone, keep what the operators of a whole suite asked for, and end the control plane."""
     if begun := config.stash.get(session_key, None):
-        log = begun.folder / "audit.log"
-        if log.exists():
-            Record(config.stash.get(whole_key, False), frozenset(asked_in(log))).write()
+        if config.stash.get(whole_key, False):
+            keep(asked_in(begun.folder / AUDIT_LOG))
         begun.stop()
 
 

@@ -31,6 +31,7 @@ CONTROLLERS = (
     "clusterrole-aggregation-controller",
     "resourcequota-controller",
 )
+AUDIT_LOG = "audit.log"
 # Who wrote what and when, without content, so that a test can count the writes of one client in one namespace; of
 # ServiceAccounts whatever they asked for, so that another can hold it against their rights. Not of the controllers.
 AUDIT_POLICY = {
@@ -94,7 +95,7 @@ class ControlPlane:
     @property
     def audit_log(self) -> Path:
         """JSON lines for what AUDIT_POLICY names, there before its answer is."""
-        return self.folder / "audit.log"
+        return self.folder / AUDIT_LOG
 
     def kubeconfig_of(self, user: str) -> Path:
         """The kubeconfig of one of the users the control plane was started with."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from support.helm import RELEASE, Object, Rendered
 
 RECORD = Path(__file__).resolve().parents[2] / "build" / "rights.json"
-"""What the last run of the integration suite asked for."""
+"""What operators asked for in the last run of the whole integration suite."""
 ACCOUNT = RELEASE
 """The operator's ServiceAccount, or the end of its name where the release is called otherwise."""
 FORBIDDEN = "forbid"
@@ -29,7 +29,7 @@ class Right(NamedTuple):
         return f"{self.verb} {self.resource}" + f".{self.group}" * bool(self.group)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Asked:
     """What an operator asked for; `user` is its account, `decision` that of RBAC. Where, is told only of a refusal."""
 
@@ -39,25 +39,16 @@ class Asked:
     decision: str
 
 
-@dataclass(frozen=True)
-class Record:
-    """What all operators of a run asked for, and whether that run was the whole suite."""
+def keep(asked: Iterable[Asked], record: Path = RECORD) -> None:
+    """Write down what was asked, each thing once, for whoever judges it."""
+    record.parent.mkdir(exist_ok=True)
+    record.write_text(json.dumps([asdict(found) for found in sorted(set(asked))], indent=1))
 
-    whole: bool
-    asked: frozenset[Asked]
 
-    def write(self, path: Path = RECORD) -> None:
-        """Keep it for whoever judges it."""
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"whole": self.whole, "asked": [asdict(asked) for asked in self.asked]}, indent=1))
-
-    @classmethod
-    def read(cls, path: Path = RECORD) -> Record:
-        """The record of the last run. Raises FileNotFoundError."""
-        kept = json.loads(path.read_text())
-        return cls(
-            kept["whole"], frozenset(Asked(**asked | {"right": Right(*asked["right"])}) for asked in kept["asked"])
-        )
+def kept(record: Path = RECORD) -> frozenset[Asked]:
+    """What was written down. Raises FileNotFoundError."""
+    found = json.loads(record.read_text())
+    return frozenset(Asked(**(entry | {"right": Right(*entry["right"])})) for entry in found)
 
 
 def account_of(release: Rendered) -> list[Object]:
