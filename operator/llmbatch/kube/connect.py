@@ -15,7 +15,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 
-from llmbatch.kube.errors import NoConfiguration
+from llmbatch.kube.errors import NoConfiguration, Unauthenticated
 from llmbatch.kube.transport import Api, Observe
 
 DEFAULT_KUBECONFIG = "~/.kube/config"
@@ -92,7 +92,7 @@ async def connect_as_user(
 ) -> UserAccess:
     """As kubectl finds it: ``kubeconfig``, KUBECONFIG (files joined by colons), the user's own, then the pod's.
 
-    Raises NoConfiguration, whose message quotes nothing of the kubeconfig.
+    Raises NoConfiguration, and Unauthenticated where a credential plugin fails; neither quotes the kubeconfig.
     """
     files = kubeconfig or environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
     configuration = _configuration(pool_size=8)
@@ -110,7 +110,7 @@ async def connect_as_user(
             f"{place} cannot be used; see: kubectl config get-contexts, kubectl config view"
         ) from None
     if "exec" in (loader._user or {}) and not (configuration.api_key or configuration.cert_file):
-        raise NoConfiguration(
+        raise Unauthenticated(
             "the credential plugin that the kubeconfig names gave no credentials; try: kubectl get ns"
         )
     api = Api(

@@ -57,7 +57,7 @@ class Expired(KubeError):
 
 
 class Unauthenticated(KubeError):
-    """The API server does not accept the operator's credentials (401)."""
+    """The API server does not accept the credentials (401), or there are none to be had."""
 
 
 class Forbidden(KubeError):
