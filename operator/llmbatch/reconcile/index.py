@@ -11,12 +11,12 @@ from typing import Any
 
 from llmbatch.api import BatchFile, BatchJob, ModelDeployment
 from llmbatch.api.base import Resource
-from llmbatch.api.batchjob import Phase
 from llmbatch.api.reasons import ConditionType, Reason
 from llmbatch.domain.conditions import condition
 from llmbatch.domain.jobrecord import credible, recorded, shards
 from llmbatch.engine.queue import Key
 from llmbatch.reconcile.askers import Askers
+from llmbatch.reconcile.tally import Tally
 from llmbatch.reconcile.views import FileView, JobView, file_view
 
 WOKEN_BY_HEADROOM = 4
@@ -52,7 +52,7 @@ class Index:
         self.deployments: dict[Key, ModelDeployment] = {}
         self.files: dict[Key, FileView] = {}
         self.jobs: dict[Key, JobView] = {}
-        self.phases: Counter[Phase] = Counter()
+        self.tally = Tally()
         self._versions: dict[Key, int] = {}
         self._removed: OrderedDict[Key, int] = OrderedDict()
         self._live: dict[str, Key] = {}
@@ -99,10 +99,12 @@ class Index:
         if len(self._removed) > REMEMBERED_REMOVALS:
             self._removed.popitem(last=False)
         if (job := self.jobs.pop(key, None)) is not None:
+            self.tally.job(job, None)
             self._unlink_job(key, job)
             self._release(key)
             return self._concerned_by_end(key, job)
         if (file := self.files.pop(key, None)) is not None:
+            self.tally.file(file, None)
             self._unlink_file(key, file)
             return {*self._jobs_of_file.get(key, ()), *map(deployment_key, file.routes())}
         if (deployment := self.deployments.pop(key, None)) is not None:
@@ -145,6 +147,7 @@ class Index:
         before, after = self.files.get(key), file_view(file)
         if before == after:
             return set()
+        self.tally.file(before, after)
         if before is not None:
             self._unlink_file(key, before)
         self.files[key] = after
@@ -167,13 +170,13 @@ class Index:
 
     def _put_job(self, key: Key, job: BatchJob) -> set[Key]:
         before, after = self.jobs.get(key), self._job_view(job)
+        self.tally.job(before, after)
         if before == after:
             self.jobs[key] = after
             return set()
         if before is not None:
             self._unlink_job(key, before)
         self.jobs[key] = after
-        self.phases[after.phase] += 1
         self._live[after.uid] = key
         self._jobs_of_file[after.file][key] = None
         if after.route is not None:
@@ -224,7 +227,6 @@ class Index:
         )
 
     def _unlink_job(self, key: Key, job: JobView) -> None:
-        self.phases[job.phase] -= 1
         if self._live.get(job.uid) == key:
             del self._live[job.uid]
         _drop(self._jobs_of_file, job.file, key)

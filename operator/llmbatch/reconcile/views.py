@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 from llmbatch.api import BatchFile
 from llmbatch.api.batchfile import CopyState
@@ -49,6 +50,15 @@ class JobView:
         return not self.finished and self.route is not None
 
 
+class FileState(StrEnum):
+    """How far a file is, for people to see."""
+
+    VALIDATING = "Validating"
+    INVALID = "Invalid"
+    UPLOADING = "Uploading"
+    UPLOADED = "Uploaded"
+
+
 @dataclass(frozen=True, slots=True)
 class FileView:
     """A file, as far as others need to know it."""
@@ -60,6 +70,13 @@ class FileView:
     copies: tuple[tuple[str, str | None], ...]
     """Route and file id; the id only where it is processed."""
     tokens: int
+
+    @property
+    def state(self) -> FileState:
+        """Uploaded is what every deployment with an entry holds."""
+        if not self.valid:
+            return FileState.VALIDATING if self.valid is None else FileState.INVALID
+        return FileState.UPLOADED if self.copies and all(id_ for _, id_ in self.copies) else FileState.UPLOADING
 
     def routes(self) -> Iterator[str]:
         """Deployments with a copy or an entry for one."""

@@ -10,7 +10,7 @@ from llmbatch.api import BatchFile, BatchJob, ModelDeployment
 from llmbatch.api.batchjob import Phase
 from llmbatch.app.exposition import show_index
 from llmbatch.observability.metrics import Metrics
-from llmbatch.reconcile.index import Index
+from llmbatch.reconcile.index import Index, key_of
 from support.virtual_time import VirtualClock
 
 NOON, ONE = "2026-03-01T12:00:00Z", "2026-03-01T13:00:00Z"
@@ -121,6 +121,20 @@ def test_files_are_shown_by_how_far_they_are():
     shown.index.put(a_file("everywhere", valid=True, states=("Processed", "Processed")))
 
     assert shown.samples("llmbatch_files") == {"Validating": 1, "Invalid": 1, "Uploading": 2, "Uploaded": 1}
+
+
+def test_what_is_gone_counts_no_more():
+    """Of a job and a file that were deleted nothing is left, and a file that went on counts once."""
+    shown = Shown()
+    job, file = shown.job("one", Phase.PENDING, reason="NoHeadroom"), a_file("questions", valid=True)
+    shown.index.put(a_file("questions"))
+    shown.index.put(file)
+    shown.index.remove(key_of(job))
+    assert shown.samples("llmbatch_files") == {"Validating": 0, "Invalid": 0, "Uploading": 1, "Uploaded": 0}
+    shown.index.remove(key_of(file))
+
+    for metric in ("llmbatch_jobs", "llmbatch_jobs_unfinished", "llmbatch_oldest_job_seconds", "llmbatch_files"):
+        assert set(shown.samples(metric).values()) <= {0.0}
 
 
 def test_deployments_are_shown_with_the_reason_until_they_are_gone():
