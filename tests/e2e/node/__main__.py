@@ -1,0 +1,129 @@
+"""`python -m e2e.node up|down|load|shell|image`: a one-node Kubernetes, made of packages, for a person."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from e2e.node import traces
+from e2e.node.errors import NodeError
+from e2e.node.images import operator_image
+from e2e.node.layout import Layout
+from e2e.node.node import Node, load, running_node
+from toolchain.build import ensure
+from toolchain.go import BuildError
+
+STOP_SECONDS = 30.0
+POLL_SECONDS = 0.1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; answers the exit status."""
+    options = _parser().parse_args(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        return options.run(Layout.of_user(), options) or 0
+    except (NodeError, BuildError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="node", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    up = commands.add_parser("up", help="start a node, say how to reach it, and stay until Ctrl-C or `down`")
+    up.set_defaults(run=_up)
+    down = commands.add_parser("down", help="end the node, or remove what one that was killed has left")
+    down.set_defaults(run=_down)
+    loading = commands.add_parser("load", help="give image archives to the running node")
+    loading.add_argument("archives", type=Path, nargs="+")
+    loading.set_defaults(run=_load)
+    shell = commands.add_parser("shell", help="start a node with the operator's image, and a shell to use it")
+    shell.set_defaults(run=_shell)
+    image = commands.add_parser("image", help="build the operator's image into an archive")
+    image.add_argument("name")
+    image.add_argument("archive", type=Path)
+    image.set_defaults(run=_image)
+    return parser
+
+
+def _up(layout: Layout, _options: argparse.Namespace) -> None:
+    with running_node(layout) as node:
+        path = os.pathsep.join(str(ensure(name)) for name in ("controlplane", "runtime"))
+        sys.stdout.write(f"export KUBECONFIG={node.kubeconfig} PATH={path}:$PATH\n")
+        sys.stdout.flush()
+        node.process.wait()
+        raise node.failure("the node ended")
+
+
+def _down(layout: Layout, _options: argparse.Namespace) -> None:
+    layout.cache.mkdir(parents=True, exist_ok=True)
+    with layout.held.open("a+") as file:
+        deadline = time.monotonic() + STOP_SECONDS
+        while not _lock(file.fileno()):
+            file.seek(0)
+            holder = int(file.read() or 0)
+            if time.monotonic() > deadline:
+                raise NodeError(f"process {holder}, which runs the node, does not end")
+            if holder:
+                os.kill(holder, signal.SIGTERM)
+            time.sleep(POLL_SECONDS)
+        traces.remove(layout)
+
+
+def _load(layout: Layout, options: argparse.Namespace) -> None:
+    init = traces.init_process(layout)
+    if init is None:
+        raise NodeError("no node is running")
+    load(init, options.archives, {**os.environ, "PATH": f"{ensure('runtime')}{os.pathsep}{os.environ['PATH']}"})
+
+
+def _shell(layout: Layout, _options: argparse.Namespace) -> int:
+    image = operator_image(layout.cache)
+    helm = Path(shutil.which("helm") or ensure("helm") / "helm").parent
+    with running_node(layout, [image]) as node:
+        sys.stdout.write("A Kubernetes of one node is up, with kubectl and helm on PATH; it ends with this shell.\n")
+        return subprocess.run(
+            [os.environ.get("SHELL", "/bin/sh")], env=_for_a_person(node, helm), check=False
+        ).returncode
+
+
+def _for_a_person(node: Node, helm: Path) -> Mapping[str, str]:
+    path = os.pathsep.join([str(ensure("controlplane")), str(helm), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "KUBECONFIG": str(node.kubeconfig)}
+
+
+def _image(layout: Layout, options: argparse.Namespace) -> None:
+    archive = operator_image(layout.cache, name=options.name)
+    options.archive.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(archive, options.archive)
+    sys.stdout.write(f"{options.name} is in {options.archive}\n")
+
+
+def _lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""The images that a node needs, built from Dockerfiles and kept as archives, keyed by what they are made of."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from e2e.node.buildah import Buildah, programs
+from e2e.node.debian import unpacked
+from toolchain.build import ensure, locked
+from toolchain.progress import ProgressLine
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parents[2]
+NAME = "llmbatch-operator"
+PAUSE = "localhost/pause:1"
+BASE = "localhost/python:slim"
+BASE_PACKAGES = ("base-files", "ca-certificates", "coreutils", "dash", "python3.11", "python3.11-venv")
+KEPT = 6
+"""Archives of the operator that stay in the cache; each has some 50 MB."""
+
+
+def pause_image(cache: Path) -> Path:
+    """An archive of the image that every pod begins with. Raises NodeError, BuildError."""
+    program = ensure("runtime") / "pause"
+    archive = cache / "images" / f"pause-{_key('', program, HERE / 'pause.Dockerfile')}.tar"
+    if not archive.exists():
+        with _store(cache) as store, tempfile.TemporaryDirectory() as folder:
+            shutil.copy2(program, folder)
+            store.build(PAUSE, Path(folder), dockerfile=HERE / "pause.Dockerfile")
+            store.save(PAUSE, archive)
+    return archive
+
+
+def operator_image(cache: Path, project: Path = PROJECT, name: str = "") -> Path:
+    """An archive of a project's image, named `llmbatch-operator:VERSION` if not otherwise. Raises NodeError."""
+    version = _version(project)
+    name = name or f"{NAME}:{version}"
+    dockerfile, base = project / "Dockerfile", HERE / "base.Dockerfile"
+    sources = [dockerfile, base, *_sources(project)]
+    archive = cache / "images" / f"{NAME}-{_key(name, *sources)}.tar"
+    if archive.exists():
+        archive.touch()
+        return archive
+    with _store(cache) as store:
+        _base_image(cache, store)
+        store.build(name, project, dockerfile=dockerfile, BASE_IMAGE=BASE, VERSION=version)
+        store.save(name, archive)
+    for old in sorted(archive.parent.glob(f"{NAME}-*.tar"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+        old.unlink()
+    return archive
+
+
+def _base_image(cache: Path, store: Buildah) -> None:
+    if not store.has(BASE):
+        store.build(BASE, unpacked(cache, BASE_PACKAGES), dockerfile=HERE / "base.Dockerfile")
+
+
+@contextlib.contextmanager
+def _store(cache: Path) -> Iterator[Buildah]:
+    """The store, for one at a time."""
+    store = Buildah(programs(cache), cache / "buildah")
+    progress = ProgressLine()
+    with locked(cache / "buildah.lock", progress, "another process is building an image: waiting for it"):
+        progress.say("building an image")
+        store.tidy()
+        yield store
+
+
+def _sources(project: Path) -> list[Path]:
+    """What goes into the image, as .dockerignore has it."""
+    names = ("LICENSE", "README.md", "pyproject.toml", "requirements.txt", "requirements-build.txt")
+    modules = (path for path in (project / "operator").rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return [*(project / name for name in names), *sorted(modules)]
+
+
+def _key(name: str, *sources: Path) -> str:
+    digest = hashlib.sha256(name.encode())
+    for path in sources:
+        digest.update(b"\0" + path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _version(project: Path) -> str:
+    found = re.search(r'__version__ = "(.+)"', (project / "operator" / "llmbatch" / "__init__.py").read_text())
+    return found[1] if found else "unknown"

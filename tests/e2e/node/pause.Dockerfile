@@ -1,0 +1,5 @@
+# The image that every pod begins with.
+FROM scratch
+COPY pause /pause
+USER 65535:65535
+ENTRYPOINT ["/pause"]

@@ -1,0 +1,84 @@
+"""What a node leaves on the machine that does not go with its processes, and its removal.
+
+These are the kernel settings that the kubelet changes, cgroups, two mount points and the state folder. What to put back
+is written down before the node starts, so that the next one, or `down`, can do it after a SIGKILL too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from e2e.node.errors import NodeError
+from e2e.node.layout import MOUNT_POINTS, SYSCTLS, Layout, cgroups
+
+INSIDE = "e2e.node.inside"
+STOP_SECONDS = 20.0
+POLL_SECONDS = 0.05
+PROC_SYS = Path("/proc/sys")
+
+
+def remember(layout: Layout) -> None:
+    """Write down what `remove` is to put back, and make what the node needs outside of its namespaces."""
+    settings = {name: (PROC_SYS / name).read_text() for name in SYSCTLS}
+    made = [str(path) for path in (*MOUNT_POINTS, *cgroups()) if not path.exists()]
+    layout.before.write_text(json.dumps({"settings": settings, "made": made}))
+    for path in made:
+        Path(path).mkdir(parents=True)
+
+
+def remove(layout: Layout) -> None:
+    """End the node's processes and put the machine back as it was; nothing to do is well. Raises NodeError."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while (found := init_process(layout)) is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(found, signal.SIGKILL)
+        _pause(deadline, f"process {found} of the node does not end")
+    if layout.before.exists():
+        before = json.loads(layout.before.read_text())
+        for name, value in before["settings"].items():
+            (PROC_SYS / name).write_text(value)
+        for group in cgroups():
+            while not _removed(group):
+                _pause(deadline, f"{group} can't be removed")
+        for path in before["made"]:
+            if path in map(str, MOUNT_POINTS):
+                Path(path).rmdir()
+    while layout.state.exists():  # a program that is being killed may still write there
+        shutil.rmtree(layout.state, ignore_errors=True)
+        _pause(deadline, f"{layout.state} can't be removed")
+    layout.before.unlink(missing_ok=True)
+
+
+def init_process(layout: Layout) -> int | None:
+    """The first process in the node's namespaces, as this machine numbers it."""
+    wanted = ["-m", INSIDE, str(layout.cache)]
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                if (entry / "cmdline").read_text(errors="replace").split("\0")[1:4] == wanted:
+                    return int(entry.name)
+    return None
+
+
+def _removed(group: Path) -> bool:
+    """Remove a cgroup with those below it; False while the kernel still sees a process in one."""
+    for folder, _, _ in os.walk(group, topdown=False):
+        try:
+            Path(folder).rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return False
+    return True
+
+
+def _pause(deadline: float, complaint: str) -> None:
+    if time.monotonic() > deadline:
+        raise NodeError(complaint)
+    time.sleep(POLL_SECONDS)
