@@ -118,7 +118,7 @@ def test_the_kustomization_can_be_applied(cluster: Cluster):
     assert "--shared-deployment-namespace=models" in made.container["args"]
 
 
-def test_what_the_notes_say_works(cluster: Cluster, namespace: str):
+def test_what_the_notes_say_works(cluster: Cluster, namespace: str, tmp_path: Path):
     """Each command that helm ends with can be pasted into a shell; only those that wait for pods are left out here."""
     told = helm(
         "install", RELEASE, str(CHART), f"--kubeconfig={cluster.kubeconfig}", f"--namespace={namespace}",
@@ -130,7 +130,8 @@ def test_what_the_notes_say_works(cluster: Cluster, namespace: str):
 
     for command in now:
         script = f"{kubectl}\n{command}"
-        subprocess.run(["bash", "-euc", script], env={"OPENAI_API_KEY": "not-a-key"}, check=True, timeout=60)
+        surroundings = {"OPENAI_API_KEY": "not-a-key", "HOME": str(tmp_path)}
+        subprocess.run(["bash", "-euc", script], env=surroundings, check=True, timeout=60)
 
     assert (len(commands), len(now)) == (6, 3)
     assert cluster.get("BatchJob", "hello", namespace)["spec"]["inputFileRef"]["name"] == "hello"
