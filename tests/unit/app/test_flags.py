@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -77,3 +79,16 @@ def test_a_value_that_cannot_be_is_refused_by_the_name_of_its_flag(arguments: li
 
     assert ended.exit_code == 2
     assert ended.stderr == "--poll-interval: Input should be greater than or equal to 0.2\n"
+
+
+def test_the_documentation_tells_each_default():
+    """The table of flags has the values that the settings have; an empty one is told in words."""
+    row = re.compile(r"^\| `--([a-z-]+)` \| `LLMBATCH_[A-Z_]+` \| (.+?) \|", re.MULTILINE)
+    page = Path(__file__).resolve().parents[3] / "docs" / "configuration.md"
+    told = {flag.replace("-", "_"): default.strip("`") for flag, default in row.findall(page.read_text())}
+    values = {name: field.default for name, field in Settings.model_fields.items() if field.default not in ("", ())}
+
+    assert {name: told[name] for name in values} == {
+        name: "yes" if value is True else f"{value:g}" if isinstance(value, float) else str(value)
+        for name, value in values.items()
+    }
