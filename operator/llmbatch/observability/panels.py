@@ -98,7 +98,8 @@ def stat(
     title: str, query: Query, *, unit: str = "short", description: str = "", colours: Colours | None = None
 ) -> Panel:
     """One number."""
-    return Panel("stat", title, [Line(query, "")], description, _coloured(unit, colours), _last(), (4, 4))
+    options = {**_last(), "colorMode": "value", "graphMode": "none"}
+    return Panel("stat", title, [Line(query, "")], description, _coloured(unit, colours), options, (4, 4))
 
 
 def bars(title: str, lines: Sequence[Line], *, unit: str = "short", description: str = "") -> Panel:
