@@ -30,7 +30,7 @@ Called with a list of the root and, where there are some, the object's further l
   "app.kubernetes.io/part-of" "llmbatch"
   "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") }}
 {{- $selector := include "llmbatch-operator.selectorLabels" $root | fromYaml }}
-{{- $more := ternary (index . (sub (len .) 1)) dict (gt (len .) 1) }}
+{{- $more := rest . | first | default dict }}
 {{- merge $selector $own $more $root.Values.commonLabels | toYaml }}
 {{- end }}
 
