@@ -1,3 +1,3 @@
 """A Kubernetes operator that runs batch jobs on LLM providers."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
