@@ -42,7 +42,9 @@ LABEL org.opencontainers.image.title="llmbatch-operator" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="${BASE_IMAGE}"
 COPY --from=build /opt/llmbatch /opt/llmbatch
-ENV PATH=/opt/llmbatch/bin:${PATH} \
+# kopf asks for the user's name, which a uid that /etc/passwd does not know has only from here.
+ENV LOGNAME=llmbatch \
+    PATH=/opt/llmbatch/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPYCACHEPREFIX=/opt/llmbatch/bytecode \
     PYTHONUNBUFFERED=1
