@@ -87,9 +87,20 @@ def test_targets_of_make_that_a_page_names_exist(page: str):
 
 def test_every_page_is_in_the_table_of_contents():
     """No page can be found by its address alone."""
-    listed = [line for tree in TREE.findall(text_of("docs/index.md")) for line in tree.splitlines() if line]
-    patterns = [line for line in listed if not line.startswith(":")]
-    there = {path.relative_to(DOCS).as_posix() for path in DOCS.glob("**/*.md")} - {"index.md"}
-    reached = {path.relative_to(DOCS).as_posix() for pattern in patterns for path in DOCS.glob(f"{pattern}.md")}
+    there = {path for path in DOCS.glob("**/*.md") if path.name != "index.md"}
 
-    assert there == reached
+    assert there - {page for index in DOCS.glob("**/index.md") for page in listed(index)} == set()
+
+
+def listed(index: Path) -> Iterator[Path]:
+    """The pages that an index has in its tables of contents."""
+    for tree in TREE.findall(index.read_text(encoding="utf-8")):
+        for line in filter(None, tree.splitlines()):
+            yield from index.parent.glob(f"{line}.md") if not line.startswith(":") else ()
+
+
+def test_every_decision_is_in_the_list():
+    """Whoever asks why finds all decisions in one place."""
+    linked = re.findall(r"^\| \[\d+\]\(([^)]+)\)", text_of("docs/adr/index.md"), re.MULTILINE)
+
+    assert linked == sorted(path.name for path in (DOCS / "adr").glob("0*.md"))
