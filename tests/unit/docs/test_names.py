@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from llmbatch import __version__
 from llmbatch.app.settings import Settings
 from llmbatch.emulator.cli import emulator
 from llmbatch.observability.metrics import Metrics
@@ -83,6 +84,12 @@ def test_targets_of_make_that_a_page_names_exist(page: str):
     told = re.findall(r"(?:^|[`$] ?|    )make ([a-z][a-z0-9-]*)", text_of(page), re.MULTILINE)
 
     assert [target for target in told if target not in targets] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_images_that_a_page_names_are_of_this_version(page: str):
+    """Whoever copies a command gets the image that the chart beside it wants."""
+    assert set(re.findall(r"llmbatch-operator:(\d+\.\d+\.\d+)", text_of(page))) <= {__version__}
 
 
 def test_every_page_is_in_the_table_of_contents():
