@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from controlplane.session import Session, await_address
-from support.cluster import Cluster
+from support.cluster import Cluster, poll
 from support.helm import CHART, NAMESPACE, RELEASE, VALUE_SETS, Object, Refused, Rendered, helm, render, value_set
 from toolchain.build import program
 
@@ -102,6 +102,51 @@ def test_a_restricted_namespace_does_check(cluster: Cluster, restricted: str):
     )
 
     assert 'violates PodSecurity "restricted' in done.stderr
+
+
+def may(cluster: Cluster, user: str, asked: str, namespace: str) -> bool:
+    """Whether the API server lets a user do this, such as `list batchjobs`, in a namespace."""
+    verb, resource = asked.split()
+    name, _, subresource = resource.partition("/")
+    asked = {
+        "namespace": namespace,
+        "verb": verb,
+        "group": "llmbatch.dev",
+        "resource": name,
+        "subresource": subresource,
+    }
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "metadata": {},
+        "spec": {"user": user, "resourceAttributes": about},
+    }
+    return cluster.create(review, "")["status"]["allowed"]
+
+
+def test_tenants_get_their_rights_with_the_clusters_own_roles(cluster: Cluster, namespace: str):
+    """Whoever is given `view`, `edit` or `admin` in a namespace can see jobs, run them, or make deployments there."""
+    cluster.apply((role for role in render().all("ClusterRole") if role["metadata"]["name"] != RELEASE), "")
+    for role in ("view", "edit", "admin"):
+        binding = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": role},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": f"{role}er"}],
+        }
+        cluster.apply(binding, namespace)
+
+    def told(user: str) -> dict[str, bool]:
+        asked = ("list batchjobs", "create batchjobs", "create modeldeployments", "patch batchjobs/status")
+        return {one: may(cluster, user, one, namespace) for one in asked}
+
+    # The cluster's own roles and the authoriser's view of them follow a moment later.
+    assert poll(lambda: told("adminer")["create modeldeployments"] and told("viewer")["list batchjobs"], 30)
+    assert poll(lambda: told("editer")["create batchjobs"], 30)
+    assert list(told("viewer").values()) == [True, False, False, False]
+    assert list(told("editer").values()) == [True, True, False, False]
+    assert list(told("adminer").values()) == [True, True, True, False]
 
 
 def test_the_kustomization_can_be_applied(cluster: Cluster):
