@@ -108,7 +108,7 @@ def may(cluster: Cluster, user: str, asked: str, namespace: str) -> bool:
     """Whether the API server lets a user do this, such as `list batchjobs`, in a namespace."""
     verb, resource = asked.split()
     name, _, subresource = resource.partition("/")
-    asked = {
+    about = {
         "namespace": namespace,
         "verb": verb,
         "group": "llmbatch.dev",
