@@ -9,12 +9,14 @@ from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from llmbatch import __version__
 
 PROGRAM = "kubectl llmbatch"
-COMPLETE_VARIABLE = "_KUBECTL_LLMBATCH_COMPLETE"
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+EVERYWHERE = ("-n", "--namespace", "--context", "--kubeconfig")
+"""Options that are also taken before the command's name, where users of kubectl put them."""
 
 
 class Command(NamedTuple):
@@ -42,6 +44,14 @@ COMMANDS: Mapping[str, Command] = {
 }
 
 
+class Usage(TyperCommand):
+    """A command whose usage line has its arguments as their metavars say."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """``[OPTIONS] FILE``."""
+        return ["[OPTIONS]", *(param.metavar or "" for param in self.params if param.param_type_name == "argument")]
+
+
 class Commands(TyperGroup):
     """The group of all commands, which knows them by name and loads the one that is called."""
 
@@ -57,9 +67,16 @@ class Commands(TyperGroup):
             wanted = COMMANDS[cmd_name]
             single = typer.Typer(add_completion=False, rich_markup_mode=None)
             function = getattr(import_module(f"llmbatch.plugin.{wanted.module}"), wanted.function)
-            single.command(cmd_name, context_settings=CONTEXT)(function)
+            single.command(cmd_name, cls=Usage, context_settings=CONTEXT)(function)
             self.commands[cmd_name] = typer.main.get_command(single)
         return self.commands[cmd_name]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As TyperGroup, with what stands before the command's name put behind it."""
+        early, rest = [], list(args)
+        while rest and rest[0].partition("=")[0] in EVERYWHERE:
+            early += [rest.pop(0) for _ in range(1 if "=" in rest[0] else 2) if rest]
+        return super().parse_args(ctx, [*rest[:1], *early, *rest[1:]])
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The list of commands, without loading any."""
@@ -73,10 +90,8 @@ class Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-CONTEXT = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     cls=Commands,
-    help="Run batches of requests on LLM providers: submit files, watch jobs, fetch results.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -104,4 +119,4 @@ def main() -> None:
     """The console script ``kubectl-llmbatch``, which kubectl finds on PATH."""
     # Libraries log to stderr where nobody has said otherwise; what matters is told by the commands.
     logging.getLogger().addHandler(logging.NullHandler())
-    app(prog_name=PROGRAM, complete_var=COMPLETE_VARIABLE)
+    app(prog_name=PROGRAM)

@@ -31,17 +31,30 @@ class Format(StrEnum):
 
 Namespace = Annotated[
     str | None,
-    typer.Option("--namespace", "-n", help="The namespace. Default: the context's.", show_default=False),
+    typer.Option(
+        "--namespace", "-n", metavar="NAME", help="The namespace. Default: the context's.", show_default=False
+    ),
 ]
 AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="In all namespaces.")]
-Context = Annotated[str | None, typer.Option("--context", help="The kubeconfig context to use.", show_default=False)]
+Context = Annotated[
+    str | None,
+    typer.Option("--context", metavar="NAME", help="The kubeconfig context to use.", show_default=False),
+]
 Kubeconfig = Annotated[
     str | None,
-    typer.Option("--kubeconfig", help="The kubeconfig. Default: $KUBECONFIG, ~/.kube/config.", show_default=False),
+    typer.Option(
+        "--kubeconfig",
+        metavar="FILE",
+        help="The kubeconfig. Default: $KUBECONFIG, ~/.kube/config.",
+        show_default=False,
+    ),
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print it.")]
 Selector = Annotated[
-    str, typer.Option("--selector", "-l", help="A label selector, such as team=search.", show_default=False)
+    str,
+    typer.Option(
+        "--selector", "-l", metavar="LABELS", help="A label selector, such as team=search.", show_default=False
+    ),
 ]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The BatchJob's name.", show_default=False)]
 JobNames = Annotated[list[str], typer.Argument(metavar="JOB...", help="BatchJobs, by name.", show_default=False)]

@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 from rich.cells import cell_len, set_cell_size
 
@@ -94,11 +94,19 @@ def yaml_text(data: object) -> str:
     """A YAML document; a list is a stream of documents."""
     import yaml
 
+    class Blocks(yaml.SafeDumper):
+        """Writes text of several lines as the lines that it is, wherever YAML can."""
+
+    def text_of(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+    Blocks.add_representer(str, text_of)
     documents = data if isinstance(data, list) else [data]
 
     def dumped(*, letters: bool) -> str:
         many = len(documents) > 1
-        return yaml.safe_dump_all(documents, explicit_start=many, sort_keys=False, width=120, allow_unicode=letters)
+        options: dict[str, Any] = {"explicit_start": many, "sort_keys": False, "width": 120, "allow_unicode": letters}
+        return yaml.dump_all(documents, Dumper=Blocks, **options)
 
     text = dumped(letters=True)
     return dumped(letters=False) if _OBEYED.search(text) else text

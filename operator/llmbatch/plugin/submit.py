@@ -25,8 +25,12 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="JSON lines; - reads standard input.", show_default=False)]
-Model = Annotated[str | None, _option("--model", "-m", help="The model to run on. Default: the lines' own.")]
-Name = Annotated[str | None, _option("--name", help="The BatchJob's name. Default: the file's, with a hash.")]
+Model = Annotated[
+    str | None, _option("--model", "-m", metavar="MODEL", help="The model to run on. Default: the lines' own.")
+]
+Name = Annotated[
+    str | None, _option("--name", metavar="NAME", help="The BatchJob's name. Default: the file's, with a hash.")
+]
 To = Annotated[
     str | None,
     _option(
@@ -64,7 +68,7 @@ OutputCredentialsSecret = Annotated[
 Deployment = Annotated[
     str | None, _option("--deployment", metavar="[NAMESPACE/]NAME", help="Run on this ModelDeployment and no other.")
 ]
-Window = Annotated[str | None, _option("--completion-window", help="The provider's; only 24h exists.")]
+Window = Annotated[str | None, _option("--completion-window", metavar="24h", help="The provider's; only 24h exists.")]
 Metadata = Annotated[
     list[Any] | None,
     _option("--metadata", parser=_pair, metavar="KEY=VALUE", help="Sent as the batch's metadata; repeatable."),
@@ -78,7 +82,10 @@ Deadline = Annotated[
     _option("--deadline", parser=duration, metavar="DURATION", help="End the job this long after its creation."),
 ]
 BackoffLimit = Annotated[
-    int | None, _option("--backoff-limit", min=0, help="Batches that may fail by the provider's fault. Default: 3.")
+    int | None,
+    _option(
+        "--backoff-limit", min=0, metavar="COUNT", help="Batches that may fail by the provider's fault. Default: 3."
+    ),
 ]
 Suspend = Annotated[bool, typer.Option("--suspend", help="Hold the job until it is resumed.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Wait for the end; exit code 1 if the job failed.")]

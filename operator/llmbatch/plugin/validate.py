@@ -12,14 +12,21 @@ from llmbatch.plugin.options import Format, Output
 from llmbatch.plugin.printing import Column, Table, show
 from llmbatch.plugin.requests import checked, errors_table, how_many, opened, title
 
-Requests = Annotated[str, typer.Argument(metavar="FILE", help="JSON lines; - reads standard input.")]
+Requests = Annotated[
+    str, typer.Argument(metavar="FILE", help="JSON lines; - reads standard input.", show_default=False)
+]
 
 
 def validate(
     file: Requests,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", help="A name that the lines' model may have; repeatable. Default: any one."),
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="A name that the lines' model may have; repeatable. Default: any one.",
+        ),
     ] = None,
     every: Annotated[
         bool, typer.Option("--all", help=f"Show up to {ENOUGH_ERRORS} errors. Default: the first {KEPT_ERRORS}.")

@@ -17,6 +17,7 @@ from llmbatch.plugin import cli
 from llmbatch.plugin.exits import Exit, Stop, code_of, leave, say
 from llmbatch.plugin.options import duration, job_name
 from support.plugin import Plugin
+from support.requests import a_file, a_line
 
 
 def test_help_lists_every_command_without_loading_any():
@@ -63,6 +64,21 @@ def test_what_is_said_wrong_is_told_with_the_code_of_usage(arguments, code, says
 
     assert says in done.out + done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("early", [["-n", "team"], ["--namespace=team"], ["--kubeconfig", "/nowhere", "-n", "team"]])
+def test_a_namespace_may_stand_before_the_command_too(tmp_path, early):
+    """Users of kubectl put it there; what stands behind the command's name wins."""
+    file = tmp_path / "questions.jsonl"
+    file.write_bytes(a_file(a_line("a")))
+
+    def namespace(*arguments: str) -> str:
+        done = Plugin().run(*early, "submit", file, "--dry-run", "client", "-o", "json", *arguments)
+        return done.json["items"][0]["metadata"]["namespace"]
+
+    assert namespace() == "team"
+    assert namespace("-n", "other") == "other"
+    assert "Usage: kubectl llmbatch" in Plugin().run(early[0].partition("=")[0], code=2).err
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 import pytest
+import yaml
 
 from llmbatch.domain.lines import InputReport
 from llmbatch.plugin.exits import Exit, Stop
@@ -206,6 +207,17 @@ def test_every_option_reaches_the_job(tmp_path):
         "suspend": True,
         "deploymentRef": {"namespace": "shared", "name": "east"},
     }
+
+
+def test_manifests_show_the_lines_as_they_are(tmp_path):
+    """In YAML the requests are lines of their own, so that a diff in a repository shows which of them changed."""
+    file = tmp_path / "questions.jsonl"
+    file.write_bytes(LINES)
+
+    text = Plugin().run("submit", file, "--dry-run", "client", "-o", "yaml").out
+
+    assert set(LINES.decode().splitlines()) <= {line.strip() for line in text.splitlines()}
+    assert next(yaml.safe_load_all(text))["spec"]["source"]["inline"].encode() == LINES
 
 
 def test_the_lines_own_model_serves_where_none_is_said(tmp_path):
