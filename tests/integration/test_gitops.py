@@ -72,7 +72,7 @@ class Repository:
     def sync(self, way: Sequence[str] = SERVER, *, check: bool = True) -> str:
         """Put them into the cluster, and answer what kubectl says."""
         text = yaml.safe_dump_all(self.manifests())
-        done = self.world.cluster.kubectl(*way, "-f", "-", stdin=text, check=check)
+        done = self.world.cluster.kubectl(*way, "--validate=strict", "-f", "-", stdin=text, check=check)
         return done.stdout + done.stderr
 
     def applied(self, *kinds: str) -> list[Object]:
@@ -169,6 +169,21 @@ def test_a_replace_is_mended_and_runs_nothing(repository, held):
     assert (job["metadata"]["uid"], job["metadata"]["generation"]) == (before["uid"], before["generation"])
     settle(repository)
     assert len(repository.account.batches()) == 2
+
+
+def test_what_git_does_not_name_stays_as_a_person_set_it(repository):
+    """A job that somebody cancelled stays cancelled, though Git says nothing of it, and shows no difference."""
+    repository.account.hold()
+    repository.sync()
+    repository.world.running("run-1", timeout=PATIENCE)
+    repository.world.cluster.patch("BatchJob", "run-1", repository.world.namespace, {"spec": {"cancel": True}})
+
+    repository.sync()
+
+    job = repository.world.finished("run-1")
+    assert job["status"]["phase"] == "Cancelled"
+    assert health(job).status == "Healthy"
+    assert predicted(job, *repository.applied("BatchJob"), *repository.applied("BatchJob")) == job
 
 
 # --- what a sync would see --------------------------------------------------------------------------------------------
@@ -278,6 +293,19 @@ def test_health_only_gets_better(repository, plural):
     told = [found.status for found in kstatus.statuses(item for item in seen if "status" in item)]
     assert runs([health(item).status for item in seen]) == ["Progressing", "Healthy"]
     assert runs(told) in (["InProgress", "Current"], ["Current"])
+
+
+# --- order ------------------------------------------------------------------------------------------------------------
+
+
+def test_waves_make_deployments_then_files_then_jobs(repository):
+    """What a wave needs is made by an earlier one, and the last one, which no sync waits for, is that of the jobs."""
+    waves = [
+        (int(item["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-wave", 0)), item["kind"])
+        for item in repository.manifests()
+    ]
+
+    assert sorted(waves) == [(0, "ConfigMap"), (0, "ModelDeployment"), (1, "BatchFile"), (2, "BatchJob")]
 
 
 # --- another run ------------------------------------------------------------------------------------------------------
