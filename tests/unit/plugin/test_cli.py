@@ -16,7 +16,7 @@ from llmbatch.kube import errors as kube
 from llmbatch.plugin import cli
 from llmbatch.plugin.exits import Exit, Stop, code_of, leave, say
 from llmbatch.plugin.options import duration, job_name
-from support.plugin import Plugin
+from support.plugin import Plugin, invoked
 from support.requests import a_file, a_line
 
 
@@ -60,7 +60,7 @@ def test_each_command_of_the_list_is_there_and_says_what_it_does(name):
 )
 def test_what_is_said_wrong_is_told_with_the_code_of_usage(arguments, code, says):
     """A misspelt command, a missing argument and a value of the wrong form leave with 2 and say what is right."""
-    done = Plugin().run(*arguments, code=code)
+    done = invoked(*arguments, code=code)
 
     assert says in done.out + done.err
     assert "Traceback" not in done.err
@@ -73,12 +73,12 @@ def test_a_namespace_may_stand_before_the_command_too(tmp_path, early):
     file.write_bytes(a_file(a_line("a")))
 
     def namespace(*arguments: str) -> str:
-        done = Plugin().run(*early, "submit", file, "--dry-run", "client", "-o", "json", *arguments)
+        done = invoked(*early, "submit", file, "--dry-run", "client", "-o", "json", *arguments)
         return done.json["items"][0]["metadata"]["namespace"]
 
     assert namespace() == "team"
     assert namespace("-n", "other") == "other"
-    assert "Usage: kubectl llmbatch" in Plugin().run(early[0].partition("=")[0], code=2).err
+    assert "Usage: kubectl llmbatch" in invoked(early[0].partition("=")[0], code=2).err
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from llmbatch.domain.lines import InputReport
 from llmbatch.plugin.exits import Exit, Stop
 from llmbatch.plugin.manifests import INLINE_BYTES, OBJECT_BYTES, Plan, Wish, planned
 from llmbatch.plugin.requests import checked
-from support.plugin import Plugin
+from support.plugin import invoked
 from support.requests import a_body, a_file, a_line
 
 LINES = a_file(a_line("a"), a_line("b"))
@@ -190,7 +190,7 @@ def test_every_option_reaches_the_job(tmp_path):
     options = ["--ttl", "7d", "--deadline", "90m", "--backoff-limit", "0", "--suspend", "--metadata", "team=a=b"]
     pin = ["--completion-window", "24h", "--deployment", "shared/east", "--output-to", "none", "--name", "run"]
 
-    done = Plugin().run("submit", file, *options, *pin, "--dry-run", "client", "-o", "json", "-n", "team")
+    done = invoked("submit", file, *options, *pin, "--dry-run", "client", "-o", "json", "-n", "team")
 
     job = done.json["items"][1]
     assert job["metadata"] == {
@@ -214,7 +214,7 @@ def test_manifests_show_the_lines_as_they_are(tmp_path):
     file = tmp_path / "questions.jsonl"
     file.write_bytes(LINES)
 
-    text = Plugin().run("submit", file, "--dry-run", "client", "-o", "yaml").out
+    text = invoked("submit", file, "--dry-run", "client", "-o", "yaml").out
 
     assert set(LINES.decode().splitlines()) <= {line.strip() for line in text.splitlines()}
     assert next(yaml.safe_load_all(text))["spec"]["source"]["inline"].encode() == LINES
@@ -227,8 +227,8 @@ def test_the_lines_own_model_serves_where_none_is_said(tmp_path):
     nameless.write_bytes(a_file(a_line("a", body={"messages": []})))
     dry = ("--dry-run", "client", "-o", "json")
 
-    found = Plugin().run("submit", named, *dry).json
-    refused = Plugin().run("submit", nameless, *dry, code=2)
+    found = invoked("submit", named, *dry).json
+    refused = invoked("submit", nameless, *dry, code=2)
 
     assert found["items"][0]["spec"]["targetModelNames"] == ["gpt"]
     assert "--model" in refused.err
@@ -240,7 +240,7 @@ def test_results_that_will_hardly_fit_are_told_beforehand(tmp_path):
     file.write_bytes(a_file(*(a_line(str(number)) for number in range(600))))
 
     def told(*more: str) -> str:
-        return Plugin().run("submit", file, "--dry-run", "client", *more).err
+        return invoked("submit", file, "--dry-run", "client", *more).err
 
     assert "may not fit" in told()
     assert told("--output-to", "none") == told("--output-to", "s3://bucket/prefix") == ""

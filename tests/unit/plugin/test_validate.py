@@ -1,4 +1,4 @@
-"""`validate`: the operator's own validation, offline, as a real process."""
+"""`validate`: the operator's own validation, offline."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from support.plugin import Plugin
+from support.plugin import invoked
 from support.requests import a_body, a_file, a_line
-
-PLUGIN = Plugin()
 
 
 def written(folder: Path, *lines: bytes) -> Path:
@@ -23,19 +21,19 @@ def test_a_valid_file_is_told_in_numbers(tmp_path):
     """Exit code 0, and how many requests there are, for which endpoint and model."""
     file = written(tmp_path, a_line("a"), a_line("b"))
 
-    found = PLUGIN.run("validate", file, "-o", "json").json
+    found = invoked("validate", file, "-o", "json").json
 
     assert (found["valid"], found["requests"], found["bytes"]) == (True, 2, file.stat().st_size)
     assert (found["endpoint"], found["model"], found["errors"]) == ("/v1/chat/completions", "gpt", [])
-    assert PLUGIN.run("validate", file).out.splitlines()[1].split()[0] == "2"
+    assert invoked("validate", file).out.splitlines()[1].split()[0] == "2"
 
 
 def test_each_error_has_its_line_key_code_and_advice(tmp_path):
     """Exit code 1, and a row for each thing that is wrong, with the line's number in the file."""
     file = written(tmp_path, a_line("a"), b"", a_line("a"), b"{", a_line("d", method="GET"))
 
-    done = PLUGIN.run("validate", file, code=1)
-    found = PLUGIN.run("validate", file, "-o", "json", code=1).json
+    done = invoked("validate", file, code=1)
+    found = invoked("validate", file, "-o", "json", code=1).json
 
     told = [(error.get("line"), error.get("key"), error["code"]) for error in found["errors"]]
     assert told == [
@@ -57,9 +55,9 @@ def test_the_first_errors_are_shown_and_all_of_them_on_request(tmp_path):
     endless = tmp_path / "endless.jsonl"
     endless.write_bytes(b"{\n" * 5000)
 
-    first = PLUGIN.run("validate", file, code=1)
-    every = PLUGIN.run("validate", file, "--all", code=1)
-    many = PLUGIN.run("validate", endless, "--all", "-o", "json", code=1)
+    first = invoked("validate", file, code=1)
+    every = invoked("validate", file, "--all", code=1)
+    many = invoked("validate", endless, "--all", "-o", "json", code=1)
 
     assert (len(first.out.splitlines()), len(every.out.splitlines())) == (21, 31)
     assert "10 of them not shown" in first.err
@@ -75,7 +73,7 @@ def test_the_models_of_the_lines_are_checked_where_some_are_named(tmp_path, mode
     file = written(tmp_path, a_line("a"))
     named = [word for model in models for word in ("--model", model)]
 
-    found = PLUGIN.run("validate", file, "-o", "json", *named, code=1 if code else 0).json
+    found = invoked("validate", file, "-o", "json", *named, code=1 if code else 0).json
 
     assert [error["code"] for error in found["errors"]] == ([code] if code else [])
 
@@ -84,14 +82,14 @@ def test_the_lines_must_agree_on_a_model_in_any_case(tmp_path):
     """Two models in one file are wrong, also where none is asked for."""
     file = written(tmp_path, a_line("a", body=a_body("one")), a_line("b", body=a_body("two")))
 
-    found = PLUGIN.run("validate", file, "-o", "json", code=1).json
+    found = invoked("validate", file, "-o", "json", code=1).json
 
     assert [error["code"] for error in found["errors"]] == ["mixed_models"]
 
 
 def test_standard_input_is_a_file_too():
     """`validate -` reads what is piped in."""
-    done = PLUGIN.run("validate", "-", stdin=b"{", code=1)
+    done = invoked("validate", "-", stdin=b"{", code=1)
 
     assert done.err == "error: standard input: 1 error\n"
 
@@ -100,7 +98,7 @@ def test_content_is_never_shown(tmp_path):
     """What the lines say stays out of the errors, so that the output can go into a log."""
     file = written(tmp_path, a_line("MARKER", body={"model": 1, "MARKER": "MARKER"}), b"MARKER")
 
-    done = PLUGIN.run("validate", file, "--all", code=1)
+    done = invoked("validate", file, "--all", code=1)
 
     assert "MARKER" not in done.out + done.err
 
@@ -108,7 +106,7 @@ def test_content_is_never_shown(tmp_path):
 @pytest.mark.parametrize(("name", "code"), [("nowhere.jsonl", 3), (".", 1)])
 def test_what_is_no_file_is_told_by_its_name(tmp_path, name, code):
     """A missing file is not found, and a folder is no file of lines."""
-    done = PLUGIN.run("validate", tmp_path / name, code=code)
+    done = invoked("validate", tmp_path / name, code=code)
 
     assert str(tmp_path / name) in done.err
     assert len(done.err.splitlines()) == 1
@@ -118,6 +116,6 @@ def test_more_than_providers_take_is_worth_a_note(tmp_path):
     """A file over 50,000 requests is valid, and the user is told that it must be split."""
     file = written(tmp_path, *(a_line(str(number)) for number in range(50_001)))
 
-    done = PLUGIN.run("validate", file)
+    done = invoked("validate", file)
 
     assert "at most 50000 requests a file" in done.err
