@@ -39,7 +39,7 @@ def pause_image(cache: Path) -> Path:
 
 def operator_image(cache: Path, project: Path = PROJECT, name: str = "") -> Path:
     """An archive of a project's image, named `llmbatch-operator:VERSION` if not otherwise. Raises NodeError."""
-    version = _version(project)
+    version = version_of(project)
     name = name or f"{NAME}:{version}"
     dockerfile, base = project / "Dockerfile", HERE / "base.Dockerfile"
     sources = [dockerfile, base, *_sources(project)]
@@ -54,6 +54,12 @@ def operator_image(cache: Path, project: Path = PROJECT, name: str = "") -> Path
     for old in sorted(archive.parent.glob(f"{NAME}-*.tar"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
         old.unlink()
     return archive
+
+
+def version_of(project: Path) -> str:
+    """The version that a project's sources say they are."""
+    found = re.search(r'__version__ = "(.+)"', (project / "operator" / "llmbatch" / "__init__.py").read_text())
+    return found[1] if found else "unknown"
 
 
 def _base_image(cache: Path, store: Buildah) -> None:
@@ -84,8 +90,3 @@ def _key(name: str, *sources: Path) -> str:
     for path in sources:
         digest.update(b"\0" + path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _version(project: Path) -> str:
-    found = re.search(r'__version__ = "(.+)"', (project / "operator" / "llmbatch" / "__init__.py").read_text())
-    return found[1] if found else "unknown"
