@@ -150,6 +150,7 @@ def test_jobs_outlive_an_upgrade(
     """The previous release is upgraded under running jobs: there are always two pods, and every job ends once."""
     diagnostics.add("the operator's pods", chart.logs)
     before = previous_release(tmp_path)
+    assert version_of(before) != version_of(PROJECT)
     chart.uninstall()
     for kind in ("batchfiles", "batchjobs", "modeldeployments"):
         pods.cluster.kubectl("delete", "crd", f"{kind}.llmbatch.dev", "--ignore-not-found")
@@ -243,7 +244,8 @@ def evict(cluster: Cluster, pod: Object) -> None:
 
 def previous_release(folder: Path) -> Path:
     """The source of the release before this one, unpacked."""
-    (archive,) = PREVIOUS.glob("*.tar.gz")
+    (archive,) = PREVIOUS.glob("*.tar.xz")
     with tarfile.open(archive) as content:
         content.extractall(folder, filter="data")
-    return folder
+    (project,) = folder.iterdir()
+    return project
