@@ -19,6 +19,9 @@ INSTALL := pip install --quiet --disable-pip-version-check --require-hashes
 CONTROLPLANE := PYTHONPATH=tests $(PYTHON) -m controlplane
 LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --no-config --no-annotate \
 	--universal --python-version 3.11 --generate-hashes
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' operator/llmbatch/__init__.py)
+REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+IMAGE ?= llmbatch-operator:$(VERSION)
 WORKERS ?= 2
 ARGS ?=
 
@@ -79,6 +82,28 @@ ifeq ($(strip $(ARGS)),)
 else
 	@echo "only some tests ran: whether the operator's rights are exact is not judged"
 endif
+
+.PHONY: e2e
+e2e: venv ## install the chart into a cluster with real pods and test it there (E2E_KUBECONFIG, or a node; ARGS='-k name')
+	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+.PHONY: e2e-kind
+e2e-kind: venv ## the same in a cluster of kind, where docker runs
+	@E2E_KIND=1 $(BIN)/python -m pytest tests/e2e $(ARGS)
+
+.PHONY: e2e-shell
+e2e-shell: venv ## a shell with a Kubernetes of one node, which has the operator's image; needs root
+	@PYTHONPATH=tests $(BIN)/python -m e2e.node shell
+
+.PHONY: image
+image: venv ## build the image IMAGE with docker, podman or buildah, whichever works (BASE_IMAGE for another base)
+	@for engine in docker podman buildah; do \
+		$$engine images > /dev/null 2>&1 || continue; \
+		exec $$engine build --tag $(IMAGE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+			$(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) .; \
+	done; \
+	echo "docker, podman and buildah are not there or do not work: building from Debian packages" >&2; \
+	PYTHONPATH=tests $(BIN)/python -m e2e.node image $(IMAGE) dist/llmbatch-operator.tar
 
 .PHONY: unit
 unit: venv binaries ## run the unit tests alone

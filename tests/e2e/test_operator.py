@@ -15,6 +15,7 @@ import pytest
 from e2e.clusters import PodCluster
 from e2e.conftest import CHART
 from e2e.figures import Figures
+from e2e.node.images import PROJECT, version_of
 from e2e.release import LABEL, NAMESPACE, Release
 from support.cluster import ApiError, Cluster, Object, condition, poll
 from support.emulator import Account
@@ -150,11 +151,9 @@ def test_jobs_outlive_an_upgrade(
     """The previous release is upgraded under running jobs: there are always two pods, and every job ends once."""
     diagnostics.add("the operator's pods", chart.logs)
     before = previous_release(tmp_path)
-    assert version_of(before) != version_of(PROJECT)
     chart.uninstall()
-    for kind in ("batchfiles", "batchjobs", "modeldeployments"):
-        pods.cluster.kubectl("delete", "crd", f"{kind}.llmbatch.dev", "--ignore-not-found")
     chart.install(before / "charts" / "llmbatch-operator", pods.provide(before))
+    assert crd_versions(pods.cluster) == {version_of(before)}
     account.hold()
     team = world()
     jobs = start_jobs(team)
@@ -168,6 +167,7 @@ def test_jobs_outlive_an_upgrade(
         upgrade.result()
 
     assert min(ready) >= 1
+    assert crd_versions(pods.cluster) == {version_of(PROJECT)}
     assert {pod["spec"]["containers"][0]["image"] for pod in chart.pods()} == {image}
     assert_each_ran_once(team, account, jobs)
 
@@ -240,6 +240,16 @@ def evict(cluster: Cluster, pod: Object) -> None:
     name = pod["metadata"]["name"]
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": NAMESPACE}}
     cluster.request("POST", f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/eviction", body)
+
+
+def crd_versions(cluster: Cluster) -> set[str]:
+    """The versions of the chart that the definitions of our kinds come from."""
+    found = (item["metadata"] for item in cluster.list("CustomResourceDefinition"))
+    return {
+        metadata["labels"]["app.kubernetes.io/version"]
+        for metadata in found
+        if metadata["name"].endswith(".llmbatch.dev")
+    }
 
 
 def previous_release(folder: Path) -> Path:
