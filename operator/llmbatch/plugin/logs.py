@@ -168,7 +168,8 @@ def _write(entries: Sequence[Entry], form: Format) -> None:
 
 def _line(entry: Entry, look: Look) -> str:
     time = rfc3339(entry.time) if entry.time else "now"
-    what = printable(f"{entry.what} ({entry.reason})" if entry.reason else entry.what)
+    reason = "" if entry.reason in ("", entry.what) else f" ({entry.reason})"
+    what = printable(entry.what + reason)
     parts = [
         styled(time.ljust(TIME_WIDTH), "dim", look),
         entry.source.ljust(SOURCE_WIDTH),
