@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from support import kstatus
-from support.argocd import LAST_APPLIED, health, predicted
+from support.argocd import LAST_APPLIED, health, predicted, script_of
 from support.cluster import Cluster, Object, condition
 from support.diagnostics import Diagnostics
 from support.emulator import Account
@@ -293,6 +293,22 @@ def test_health_only_gets_better(repository, plural):
     told = [found.status for found in kstatus.statuses(item for item in seen if "status" in item)]
     assert runs([health(item).status for item in seen]) == ["Progressing", "Healthy"]
     assert runs(told) in (["InProgress", "Current"], ["Current"])
+
+
+# --- the checks ---------------------------------------------------------------------------------------------------
+
+
+def test_the_checks_are_put_into_argocd_cm(cluster, namespace):
+    """The command of the documentation adds them, and leaves alone what else is configured there."""
+    configured = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "argocd-cm"}, "data": {"url": "it"}}
+    cluster.apply(configured, namespace)
+
+    patch = ("--patch-file", str(BATCHES.parent / "argocd-cm.yaml"))
+    cluster.kubectl("patch", "configmap", "argocd-cm", "--namespace", namespace, *patch)
+
+    data = cluster.get("ConfigMap", "argocd-cm", namespace)["data"]
+    checks = {f"resource.customizations.health.llmbatch.dev_{kind}": script_of(kind) for kind in OURS}
+    assert data == {"url": "it", **checks}
 
 
 # --- order ------------------------------------------------------------------------------------------------------------
