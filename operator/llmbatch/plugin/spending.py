@@ -57,7 +57,7 @@ class Spending:
         """The sums for programs. An amount is text, as in the jobs' status; null where no price is known."""
         return {
             "jobs": self.jobs,
-            "unfinishedJobs": self.unpriced,
+            "jobsWithoutResults": self.unpriced,
             "amount": f"{self.amount:f}" if self.priced else None,
             "currency": "USD",
             "unknownCosts": dict(self.unknown),

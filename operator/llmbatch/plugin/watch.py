@@ -38,6 +38,8 @@ from llmbatch.plugin.watched import Watched
 
 TICK_SECONDS = 1.0
 """How often the time left is looked at while nothing changes."""
+LONG_SECONDS, RESTS = 0.05, 5
+"""After a drawing that took longer, there is a rest of so many times as long; the next tick shows what it missed."""
 
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="[JOB...]", help="BatchJobs, by name. Default: all.", show_default=False)
@@ -96,6 +98,7 @@ class Live:
         self._look = look
         self._namespaces = namespaces
         self._trouble = ""
+        self._rests_until = 0.0
 
     def changed(self, job: BatchJob) -> None:
         """Any news means that the connection is there."""
@@ -106,14 +109,17 @@ class Live:
         self._trouble = f"reconnecting: {why}"
 
     def show(self) -> None:
-        """Draw, if anything would look different."""
-        if not self._watched.synced:
+        """Draw, if anything would look different. A table of thousands of jobs is drawn less often than it changes."""
+        begun = time.monotonic()
+        if not self._watched.synced or begun < self._rests_until:
             return
         width, height = self._screen.size
         look = Look(width, self._look.colour, self._look.ascii)
-        rows = self._watched.rows(time.monotonic())
+        rows = self._watched.rows(begun)
         trouble = [fitted(self._trouble, look)] if self._trouble else []
         self._screen.draw([*board.board(rows, look, height - len(trouble), namespaces=self._namespaces), *trouble])
+        ended = time.monotonic()
+        self._rests_until = ended + RESTS * (ended - begun) if ended - begun > LONG_SECONDS else 0.0
 
 
 class Lines:

@@ -39,6 +39,7 @@ class Watched:
                 self.deleted.add(key[1])
             if not self.wanted or not job.status.phase.finished:
                 self.jobs.pop(key, None)
+                self._paces.pop(job.metadata.uid, None)
             return None
         self.deleted.discard(key[1])
         pace, seen_at = self._paces.get(job.metadata.uid, (Pace(), at))
@@ -62,14 +63,17 @@ class Watched:
     @property
     def over(self) -> bool:
         """Whether every job that is waited for has ended."""
+        if not (self.wanted and self.synced):
+            return False
         ended = {name for (_, name), job in self.jobs.items() if job.status.phase.finished}
-        return bool(self.wanted) and self.synced and self.wanted <= ended | self.deleted
+        return self.wanted <= ended | self.deleted
 
     @property
     def absent(self) -> list[str]:
         """The jobs that are waited for and were never there."""
-        there = {name for _, name in self.jobs} | self.deleted
-        return sorted(self.wanted - there) if self.synced else []
+        if not (self.wanted and self.synced):
+            return []
+        return sorted(self.wanted - {name for _, name in self.jobs} - self.deleted)
 
     @property
     def exit(self) -> Exit:

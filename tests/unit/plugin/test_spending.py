@@ -91,7 +91,7 @@ def test_programs_get_every_sum():
     assert told["since"] == "2026-03-01T12:00:00Z"
     assert told["total"] == {
         "jobs": 3,
-        "unfinishedJobs": 1,
+        "jobsWithoutResults": 1,
         "amount": "0.75",
         "currency": "USD",
         "unknownCosts": {},
