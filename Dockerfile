@@ -22,8 +22,8 @@ COPY operator operator
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
     && /build/bin/pip --python /opt/llmbatch/bin/python install --no-compile --no-deps --no-index /wheels/*.whl
 # Bytecode of all that is imported, the standard library's too: public images have none, and a root that is read-only
-# takes none, so every start would compile it anew.
-ENV PYTHONPYCACHEPREFIX=/opt/llmbatch/bytecode
+# takes none, so every start would compile it anew. Without columns, which no log of ours shows, it is a fifth smaller.
+ENV PYTHONNODEBUGRANGES=1 PYTHONPYCACHEPREFIX=/opt/llmbatch/bytecode
 RUN ["/opt/llmbatch/bin/python", "-W", "error", "-c", "\
 import importlib, pkgutil, llmbatch\n\
 for found in pkgutil.walk_packages(llmbatch.__path__, 'llmbatch.'):\n\
@@ -46,6 +46,7 @@ COPY --from=build /opt/llmbatch /opt/llmbatch
 ENV LOGNAME=llmbatch \
     PATH=/opt/llmbatch/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONNODEBUGRANGES=1 \
     PYTHONPYCACHEPREFIX=/opt/llmbatch/bytecode \
     PYTHONUNBUFFERED=1
 WORKDIR /

@@ -18,6 +18,7 @@ from support.world import World
 from toolchain.build import program
 from toolchain.go import BuildError
 
+collect_ignore = ["test_node.py"] if os.environ.keys() & {"E2E_KUBECONFIG", "E2E_KIND"} else []
 CHART = PROJECT / "charts" / "llmbatch-operator"
 figures_key = pytest.StashKey[Figures]()
 

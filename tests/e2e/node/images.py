@@ -21,8 +21,8 @@ NAME = "llmbatch-operator"
 PAUSE = "localhost/pause:1"
 BASE = "localhost/python:slim"
 BASE_PACKAGES = ("base-files", "ca-certificates", "coreutils", "dash", "python3.11", "python3.11-venv")
-KEPT = 6
-"""Archives of the operator that stay in the cache; each has some 50 MB."""
+KEPT = 3
+"""Archives of the operator that stay in the cache; each has some 170 MB."""
 
 
 def pause_image(cache: Path) -> Path:
