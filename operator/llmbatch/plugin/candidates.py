@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 from typer.models import ArgumentInfo, OptionInfo
 
-from llmbatch.plugin.cli import COMMANDS
+from llmbatch.plugin.cli import COMMANDS, EVERYWHERE
 from llmbatch.plugin.options import Where
 
 CLUSTER_SECONDS = 3.0
@@ -72,13 +72,14 @@ def candidates(words: Sequence[str], ask: Ask) -> Answer:
     """What the last of ``words`` can become; they are those behind ``kubectl llmbatch``. ``ask`` knows the cluster."""
     # Bash takes an equals sign for a word of its own.
     *before, last = [word for word in words[:-1] if word != "="] + [words[-1].removeprefix("=")]
-    name = next((word for word in before if not word.startswith("-")), None)
-    if name is None:
-        return _fitting([*COMMANDS, "--help", "--version"] if last.startswith("-") else COMMANDS, last)
+    early = _early(before)
+    if len(early) == len(before):
+        return _before_command(early, last, ask)
+    name, *rest = before[len(early) :]
     if name not in COMMANDS:
         return Answer([])
     parameters = parameters_of(name)
-    typed = _typed(before[before.index(name) + 1 :], parameters)
+    typed = _typed([*early, *rest], parameters)
     if typed.awaiting:
         return _values(typed.awaiting, typed, last, ask)
     if last.startswith("--") and "=" in last:
@@ -90,6 +91,23 @@ def candidates(words: Sequence[str], ask: Ask) -> Answer:
         flags = [flag for one in parameters for flag in one.flags if flag.startswith("--")]
         return _fitting([*flags, "--help"], last)
     return _argument(parameters, typed, last, ask)
+
+
+def _early(before: Sequence[str]) -> Sequence[str]:
+    """The options before the command's name, with their values."""
+    end = 0
+    while end < len(before) and before[end].startswith("-"):
+        end += 1 if "=" in before[end] or before[end] not in EVERYWHERE else 2
+    return before[:end]
+
+
+def _before_command(early: Sequence[str], last: str, ask: Ask) -> Answer:
+    shared = [one for one in parameters_of("models") if set(one.flags) & set(EVERYWHERE)]
+    typed = _typed(early, shared)
+    if typed.awaiting:
+        return _values(typed.awaiting, typed, last, ask)
+    flags = [flag for one in shared for flag in one.flags if flag.startswith("--")]
+    return _fitting([*flags, "--help", "--version"] if last.startswith("-") else COMMANDS, last)
 
 
 def parameters_of(command: str) -> list[Parameter]:

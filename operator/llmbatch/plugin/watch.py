@@ -19,7 +19,7 @@ from llmbatch.api import BatchJob
 from llmbatch.plugin import board
 from llmbatch.plugin.connection import Connection, connected, missing
 from llmbatch.plugin.exits import Exit, Stop, run, say
-from llmbatch.plugin.following import Change, follow
+from llmbatch.plugin.following import LONGEST_PAUSE, Change, follow
 from llmbatch.plugin.options import (
     AllNamespaces,
     Context,
@@ -98,6 +98,7 @@ class Live:
         self._look = look
         self._namespaces = namespaces
         self._trouble = ""
+        self._trouble_ends = 0.0
         self._rests_until = 0.0
 
     def changed(self, job: BatchJob) -> None:
@@ -105,8 +106,9 @@ class Live:
         self._trouble = ""
 
     def broken(self, why: str) -> None:
-        """Say so below the table, which is as it was last known."""
+        """Say so below the table, which is as it was last known; until news come, or no more tries fail."""
         self._trouble = f"reconnecting: {why}"
+        self._trouble_ends = time.monotonic() + 2 * LONGEST_PAUSE
 
     def show(self) -> None:
         """Draw, if anything would look different. A table of thousands of jobs is drawn less often than it changes."""
@@ -116,7 +118,7 @@ class Live:
         width, height = self._screen.size
         look = Look(width, self._look.colour, self._look.ascii)
         rows = self._watched.rows(begun)
-        trouble = [fitted(self._trouble, look)] if self._trouble else []
+        trouble = [fitted(self._trouble, look)] if self._trouble and begun < self._trouble_ends else []
         self._screen.draw([*board.board(rows, look, height - len(trouble), namespaces=self._namespaces), *trouble])
         ended = time.monotonic()
         self._rests_until = ended + RESTS * (ended - begun) if ended - begun > LONG_SECONDS else 0.0

@@ -50,6 +50,16 @@ def test_jobs_come_from_the_namespace_that_was_named():
     assert words("logs --follow r") == ["run-1", "run-2"]
 
 
+def test_options_may_stand_before_the_command():
+    """Users of kubectl put the namespace first."""
+    assert words("-n elsewhere logs ") == ["other"]
+    assert words("--namespace=elsewhere wa") == ["watch"]
+    assert words("-n ") == ["namespace-1"]
+    assert words("-n name") == ["namespace-1"]
+    assert words("-n team ") == list(COMMANDS)
+    assert words("--con") == ["--context"]
+
+
 def test_values_of_options_are_completed():
     """What an option can be is offered behind it, with a blank or an equals sign."""
     assert words("cost --by ") == ["model", "namespace", "deployment"]
