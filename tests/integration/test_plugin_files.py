@@ -14,6 +14,7 @@ from support.jobs import conditions, custom_ids, status
 from support.moto import Bucket
 from support.plugin import Plugin
 from support.shared_operator import SharedOperator, shared_operator
+from support.terminal import Terminal
 from support.world import MODEL, World
 
 THREE = ["request-0", "request-1", "request-2"]
@@ -179,6 +180,17 @@ def test_results_without_an_output_come_from_the_provider(world, openai, plugin,
     assert openai.key not in refused.err
 
 
+def test_results_that_did_not_fit_are_still_to_be_had(world, openai, plugin, tmp_path):
+    """A job whose results are larger than a ConfigMap fails, and they are streamed from the provider."""
+    file = a_file(tmp_path, 2000)
+
+    done = plugin.run("submit", file, "--model", MODEL, "--wait", "-o", "name", code=1)
+
+    assert "may not fit" in done.err
+    assert "OutputTooLarge" in done.err
+    assert len(custom_ids(plugin.run("results", done.out.strip()).out)) == 2000
+
+
 def test_failed_requests_are_listed_with_the_providers_words(world, account, plugin, tmp_path):
     """`errors` names each failed request, its code and its message, as a table and as JSON."""
     world.openai("openai", account("openai", provider="openai", fail_lines=["request-1", "request-3"]))
@@ -337,6 +349,21 @@ def test_requests_come_from_a_pipe_too(world, openai, plugin, questions):
 
     assert done.out.startswith("requests-")
     assert custom_ids(plugin.run("results", done.out.strip()).out) == THREE
+
+
+def test_a_person_who_waits_sees_one_line_that_moves(world, openai, plugin, questions):
+    """On a terminal the progress is written over in place, and stays readable when the job has ended."""
+    openai.hold()
+    command = plugin.command("submit", str(questions), "--model", MODEL, "--wait", "--name", "run")
+
+    with Terminal(command, plugin.environ, columns=60, lines=20) as terminal:
+        terminal.wait(lambda text: "InProgress" in text)
+        openai.release()
+        assert terminal.exit_code() == 0
+        told = [line for line in terminal.text.splitlines() if "  run  " in line]
+
+    assert len(told) == 1
+    assert "Succeeded" in told[0]
 
 
 def s3_secret(name: str, bucket: Bucket) -> dict[str, object]:
