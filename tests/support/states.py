@@ -136,7 +136,7 @@ def job_states() -> Iterator[State]:
 
 def _waiting_jobs() -> Iterator[State]:
     pinned = a_job(deploymentRef={"namespace": "team", "name": "west"})
-    one_chance = a_job(output={"configMap": {"name": "answers"}}).build()
+    with_output = a_job(output={"configMap": {"name": "answers"}}).build()
     for name, builder, seen in (
         ("its file is missing", a_job(), observed()),
         ("its file is not validated", a_job(), observed(file=a_file(valid=None))),
@@ -154,7 +154,7 @@ def _waiting_jobs() -> Iterator[State]:
         yield UNDER_WAY.of(name, told(builder, seen))
     for reason in (Reason.OUTPUT_DENIED, Reason.CREDENTIALS_INVALID, Reason.SECRET_NOT_FOUND):
         denied = Wait(Phase.PENDING, reason, "the output cannot be written")
-        yield UNDER_WAY.of(f"its output has {reason.value}", left_by(one_chance, denied))
+        yield UNDER_WAY.of(f"its output has {reason.value}", left_by(with_output, denied))
     held = told(a_job(suspend=True), observed())
     yield HELD.of("suspended", held)
     resumed = a_job().with_status(conditions=[found.wire() for found in held.status.conditions])
