@@ -332,8 +332,8 @@ def test_logs_tell_the_story_of_a_job(world, provider):
     world.file(lines=chat_lines(4, model="gpt-4o-mini-batch", text="a very private question"))
     world.job("run-1", output=OUTPUT)
     batch = world.running("run-1")["status"]["batchID"]
-    provider.release()
     provider.advance(batch, "failed")
+    provider.release()
 
     followed = plugin(world, "logs", "run-1", "--follow")
     whole = plugin(world, "logs", "run-1")
