@@ -65,11 +65,11 @@ class Buildah:
 
     def _run(self, command: str, *arguments: str) -> str:
         etc = self.root / "etc" / "containers"
-        environment = {
-            **os.environ,
-            "CONTAINERS_CONF": os.devnull,
-            "CONTAINERS_REGISTRIES_CONF": str(etc / "registries.conf"),
-        }
+        self.home.mkdir(parents=True, exist_ok=True)
+        (own := self.home / "containers.conf").touch()  # not the machine's
+        names = {"CONTAINERS_CONF": str(own), "CONTAINERS_REGISTRIES_CONF": str(etc / "registries.conf")}
         policy = [f"--signature-policy={etc / 'policy.json'}"] if command in ("build", "push") else []
         store = [f"--root={self.home / 'store'}", f"--runroot={self.home / 'run'}", "--storage-driver=overlay"]
-        return run([*over_usr(self.root), "buildah", *store, command, *policy, *arguments], environment=environment)
+        return run(
+            [*over_usr(self.root), "buildah", *store, command, *policy, *arguments], environment={**os.environ, **names}
+        )

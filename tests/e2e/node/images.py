@@ -41,16 +41,19 @@ def operator_image(cache: Path, project: Path = PROJECT, name: str = "") -> Path
     """An archive of a project's image, named `llmbatch-operator:VERSION` if not otherwise. Raises NodeError."""
     version = version_of(project)
     name = name or f"{NAME}:{version}"
-    dockerfile, base = project / "Dockerfile", HERE / "base.Dockerfile"
-    sources = [dockerfile, base, *_sources(project)]
-    archive = cache / "images" / f"{NAME}-{_key(name, *sources)}.tar"
-    if archive.exists():
-        archive.touch()
-        return archive
-    with _store(cache) as store:
-        _base_image(cache, store)
-        store.build(name, project, dockerfile=dockerfile, BASE_IMAGE=BASE, VERSION=version)
-        store.save(name, archive)
+    with tempfile.TemporaryDirectory() as folder:
+        context = Path(folder)
+        sources = [
+            _copy(path, project, context) for path in _sources(project)
+        ]  # the project's own may change meanwhile
+        archive = cache / "images" / f"{NAME}-{_key(name, HERE / 'base.Dockerfile', *sources)}.tar"
+        if archive.exists():
+            archive.touch()
+            return archive
+        with _store(cache) as store:
+            _base_image(cache, store)
+            store.build(name, context, dockerfile=context / "Dockerfile", BASE_IMAGE=BASE, VERSION=version)
+            store.save(name, archive)
     for old in sorted(archive.parent.glob(f"{NAME}-*.tar"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
         old.unlink()
     return archive
@@ -79,10 +82,17 @@ def _store(cache: Path) -> Iterator[Buildah]:
 
 
 def _sources(project: Path) -> list[Path]:
-    """What goes into the image, as .dockerignore has it."""
-    names = ("LICENSE", "README.md", "pyproject.toml", "requirements.txt", "requirements-build.txt")
+    """What an image is built from, as .dockerignore has it."""
+    names = ("Dockerfile", "LICENSE", "README.md", "pyproject.toml", "requirements.txt", "requirements-build.txt")
     modules = (path for path in (project / "operator").rglob("*") if path.is_file() and path.suffix != ".pyc")
     return [*(project / name for name in names), *sorted(modules)]
+
+
+def _copy(path: Path, project: Path, context: Path) -> Path:
+    copy = context / path.relative_to(project)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(path, copy)
+    return copy
 
 
 def _key(name: str, *sources: Path) -> str:
