@@ -57,12 +57,22 @@ def test_a_link_is_followed(tmp_path: Path):
     assert target.read_bytes() == b"new"
 
 
-def test_a_device_is_written_to_and_not_replaced():
-    """`-o /dev/null` does what it says."""
-    with written("/dev/null") as stream:
-        stream.write(b"gone")
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path):
+    """What is no file of bytes, as a pipe or a device, stays what it is and gets the results.
 
-    assert not os.path.isfile("/dev/null")
+    A pipe of the test's own: a fault here must not be able to replace a device of the machine.
+    """
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with written(str(pipe)) as stream:
+            stream.write(b"new")
+        assert os.read(reader, 100) == b"new"
+    finally:
+        os.close(reader)
+
+    assert pipe.is_fifo()
 
 
 @pytest.mark.parametrize(("where", "error"), [("", IsADirectoryError), ("missing/answers.jsonl", FileNotFoundError)])
