@@ -140,7 +140,8 @@ def test_kubectl_waits_for_a_finished_job(cluster: Cluster, namespace: str) -> N
         "type": "Finished", "status": "True", "reason": "Completed", "message": "",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }  # fmt: skip
-    cluster.patch("BatchJob", "it", namespace, {"status": {"conditions": [finished]}}, subresource="status")
+    status = {"observedGeneration": 1, "conditions": [finished]}
+    cluster.patch("BatchJob", "it", namespace, {"status": status}, subresource="status")
     arguments = ("wait", "batchjob/it", "-n", namespace, "--for=condition=Finished", "--timeout=10s")
     assert "condition met" in cluster.kubectl(*arguments).stdout
 

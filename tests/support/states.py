@@ -14,6 +14,7 @@ from llmbatch.api import BatchFile, BatchJob
 from llmbatch.api.base import Resource, rfc3339
 from llmbatch.api.batchfile import BatchFileStatus, CopyState, FileDeployment
 from llmbatch.api.batchjob import Phase
+from llmbatch.api.crdgen import UNSEEN
 from llmbatch.api.names import API_VERSION
 from llmbatch.api.reasons import Reason
 from llmbatch.domain import file as lifecycle
@@ -70,15 +71,13 @@ BROKEN = Verdict("Degraded", "Failed")
 ENDED_ELSEWHERE = Verdict("Degraded", "Current")
 """Not Stalled, since nothing is left to be done; but it is not what Git asks for."""
 GOING = Verdict("Progressing", "Terminating")
-UNSEEN = Verdict("Progressing", "Current")
-"""kstatus knows of a resource without a status only that nothing speaks against it."""
 
 
 def stored(resource: Resource) -> Object:
-    """A resource as the API server has it; a status that was never written is not there."""
+    """A resource as the API server has it; a status that was never written is that of the CRD."""
     made = {"apiVersion": API_VERSION, "kind": type(resource).KIND, **resource.wire()}
     if "observedGeneration" not in made["status"]:
-        del made["status"]
+        made["status"] = UNSEEN
     return made
 
 
@@ -125,7 +124,7 @@ def batch(state: str, *, done: int = 0, errors: tuple[str, ...] = (), **seen: An
 
 def job_states() -> Iterator[State]:
     """Jobs, from their creation to their end and deletion."""
-    yield UNSEEN.of("just created", a_job().build())
+    yield UNDER_WAY.of("just created", a_job().build())
     yield from _waiting_jobs()
     yield from _running_jobs()
     yield from _jobs_that_ended_well()
@@ -296,7 +295,7 @@ def refused_file() -> BatchFile:
 
 def file_states() -> Iterator[State]:
     """Files, from their creation to their deletion."""
-    yield UNSEEN.of("just created", input_file())
+    yield UNDER_WAY.of("just created", input_file())
     yield from _unread_files()
     yield from _valid_files()
     yield BROKEN.of("invalid", refused_file())

@@ -17,6 +17,8 @@ Schema = dict[str, Any]
 
 CATEGORY = "llmbatch"
 HEADER = "# Generated from operator/llmbatch/api by crdgen (make generate). Change the models, not this file.\n"
+UNSEEN = {"observedGeneration": -1}
+"""The status before the operator looked: without it kstatus, and so Flux, takes what was just created for done."""
 _ORDER = ("description", "type", "format", "enum", "default")
 _LAST = ("required", "properties", "additionalProperties", "items")
 
@@ -69,8 +71,8 @@ def resource_schema(kind: type[Resource]) -> Schema:
             "kind": {"description": f"Kind of this object: {kind.KIND}.", "type": "string"},
             "metadata": {"type": "object"},
             "spec": _field_schema(kind, "spec", defaults=True),
-            # A default in a status would tell of things that the operator never saw.
-            "status": _field_schema(kind, "status", defaults=False),
+            # Any other default in a status would tell of things that the operator never saw.
+            "status": _ordered(_field_schema(kind, "status", defaults=False) | {"default": UNSEEN}),
         },
     }
 

@@ -119,12 +119,11 @@ def test_kstatus_takes_a_state_for_what_it_is():
 SAME = {"Healthy": "Current", "Degraded": "Failed", "Progressing": "InProgress", "Suspended": "InProgress"}
 OTHERWISE = {
     "cancelled-at-the-provider": "Current",  # nothing is left to be done, though it is not what the spec asks for
-    "just-created": "Current",  # without a status nothing speaks against it
 }
 
 
 def test_kstatus_and_argo_cd_agree_on_what_was_seen_in_a_cluster():
-    """But for two states of which kstatus cannot know more than that nothing is under way."""
+    """But for one state of which kstatus cannot know more than that nothing is under way."""
     files = [(file.stem, yaml.safe_load(file.read_text()), shown.status) for file, shown in cases()]
 
     told = kstatus.statuses(resource for _, resource, _ in files)
