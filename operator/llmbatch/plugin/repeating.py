@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -58,7 +57,7 @@ def manifest_of_retry(stored: Mapping[str, Any], name: str) -> dict[str, Any]:
     Annotations are left behind: they are the operator's, and those of tools about that one object.
     """
     old = stored["metadata"]
-    spec = {key: copy.deepcopy(value) for key, value in stored["spec"].items() if key not in ONCE}
+    spec = {key: value for key, value in stored["spec"].items() if key not in ONCE}
     if "output" in spec:
         spec["output"] = _moved(spec["output"], old["name"], name)
     labels = {key: value for key, value in (old.get("labels") or {}).items() if not _TRACKING.match(key)}
@@ -77,10 +76,10 @@ def manifest_of_retry(stored: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _moved(output: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
     """The output beside the old one: an existing object of another job would be refused, and one in a bucket lost."""
-    made = copy.deepcopy(dict(output))
+    made = dict(output)
     for kind in ("configMap", "secret"):
         if kind in made:
-            made[kind]["name"] = _renamed(made[kind]["name"], old, new)
+            made[kind] = {**made[kind], "name": _renamed(made[kind]["name"], old, new)}
     if "url" in made:
         url = made["url"].rstrip("/")
         prefix, _, last = url.rpartition("/")

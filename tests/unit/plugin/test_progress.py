@@ -12,11 +12,13 @@ from llmbatch.plugin.progress import Pace, bar, left_text, rate_text, span_text
 from support.builders import NOW, a_job
 
 
-def counted(completed: int, after: float, *, batch: str = "batch_1", total: int = 1000, failed: int = 0) -> BatchJob:
-    """A running job whose counts were seen so many seconds after its start."""
+def counted(
+    completed: int, after: float, *, batch: str = "batch_1", begun: float = 0, total: int = 1000, failed: int = 0
+) -> BatchJob:
+    """A running job whose counts were seen so many seconds after noon, when or after its batch was begun."""
     counts = {"total": total, "completed": completed, "failed": failed}
     seen = rfc3339(NOW + timedelta(seconds=after))
-    job = a_job().submitted(batch).with_shard(submitTime=rfc3339(NOW))
+    job = a_job().submitted(batch).with_shard(submitTime=rfc3339(NOW + timedelta(seconds=begun)))
     return job.with_status(phase="InProgress", requestCounts=counts, lastPollTime=seen).build()
 
 
@@ -59,7 +61,7 @@ def test_the_same_count_twice_changes_nothing():
 
 def test_another_batch_begins_anew():
     """After a failed attempt the old one's rate is forgotten."""
-    assert paced(counted(900, after=50), counted(10, after=100, batch="batch_2")).rate == 0.1
+    assert paced(counted(900, after=50), counted(10, after=100, batch="batch_2", begun=80)).rate == 0.5
 
 
 def test_a_job_that_was_not_submitted_has_no_rate_and_no_end():
