@@ -28,6 +28,7 @@ myst_heading_anchors = 4
 html_theme = "furo"
 html_title = f"llmbatch-operator {release}"
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 html_theme_options = {"top_of_page_buttons": []}
 html_static_path = ["static"]
