@@ -182,6 +182,20 @@ def test_who_may_not_make_all_of_it_makes_none_of_it(world, questions, tmp_path,
     ] == []
 
 
+def test_who_may_not_set_owners_is_told_what_follows(world, questions, tmp_path):
+    """Without the right to patch ConfigMaps the job is submitted all the same, and the user knows what stays behind."""
+    rules = [
+        {"apiGroups": ["llmbatch.dev"], "resources": ["batchfiles", "batchjobs"], "verbs": ["get", "create"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create"]},
+    ]
+    somebody = world.cluster.service_account("somebody", world.namespace, tmp_path, rules=rules)
+
+    done = Plugin(somebody.kubeconfig, world.namespace).run("submit", questions, "--to", "configmap", "--name", "run")
+
+    assert "will outlive its BatchFile" in done.err
+    assert world.get("BatchJob", "run")
+
+
 def test_a_quota_that_is_used_up_is_told_before_anything_is_made(world, plugin, questions):
     """A ResourceQuota refuses the job in the rehearsal already."""
     hard = {"count/batchjobs.llmbatch.dev": "0"}

@@ -306,6 +306,7 @@ def test_a_name_that_is_taken_by_another_run_is_refused(world, plugin, questions
     done = plugin.run("submit", questions, "--model", MODEL, "--name", "run", "--output-to", "none", code=1)
 
     assert "other settings (output)" in done.err
+    assert "nothing was made" in done.err
 
 
 def test_a_submit_that_broke_off_goes_on_where_it_was(world, openai, plugin, tmp_path):

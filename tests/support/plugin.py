@@ -19,7 +19,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "operator"
 COMMAND = (sys.executable, "-m", "llmbatch.plugin")
 TIMEOUT_SECONDS = 120.0
 # What a developer's own machine may have, and what would then decide where the plugin goes.
-_LEFT_OUT = ("AWS_", "KUBE", "LLMBATCH_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+_LEFT_OUT = ("AWS_", "KUBE", "LLMBATCH_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "COLUMNS", "LINES")
 
 
 @dataclass(frozen=True)

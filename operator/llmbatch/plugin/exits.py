@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 import typer
 
+from llmbatch.plugin.printing import printable
+
 
 class Exit(IntEnum):
     """The exit codes of every command."""
@@ -62,7 +64,8 @@ def leave(work: Callable[[], Exit | None]) -> NoReturn:
 
 def say(message: str) -> None:
     """Tell a person something, on stderr; what could move the terminal's cursor is taken out."""
-    print("".join(c if c.isprintable() else " " for c in message), file=sys.stderr, flush=True)  # noqa: T201
+    sys.stderr.write(printable(message) + "\n")
+    sys.stderr.flush()
 
 
 def explained(error: Exception) -> Stop:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import ValidationError
@@ -34,7 +34,7 @@ async def follow(
     name: str | None = None,
     selector: str = "",
     on_break: Callable[[KubeError], None] = lambda error: None,
-) -> AsyncIterator[Change[R]]:
+) -> AsyncGenerator[Change[R], None]:
     """All resources of a namespace (None: of all), or those that are named or selected, and then every change.
 
     A connection that breaks is made again for as long as it takes, with what changed meanwhile told then;

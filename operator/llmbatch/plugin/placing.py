@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TextIO
 
 from llmbatch.api import BatchFile, BatchJob
+from llmbatch.api.base import wire_name
+from llmbatch.api.batchfile import BatchFileSpec
 from llmbatch.api.batchjob import BatchJobSpec
 from llmbatch.api.names import API_VERSION
 from llmbatch.domain.errors import LLMBatchError
 from llmbatch.kube.client import target_of
-from llmbatch.kube.errors import AlreadyExists, Conflict, Gone
+from llmbatch.kube.errors import AlreadyExists, Conflict, Forbidden, Gone
 from llmbatch.kube.transport import Target
 from llmbatch.plugin.bucket import bucket_for, place_of, upload
 from llmbatch.plugin.connection import CORE_PLURALS, Connection, Manifest
-from llmbatch.plugin.exits import Stop, code_of
+from llmbatch.plugin.exits import Stop, code_of, say
 from llmbatch.plugin.manifests import Plan
 
 BOUND = ("input_file_ref", "target_model_name", "deployment_ref", "endpoint", "metadata", "output", "completion_window")
@@ -46,12 +49,12 @@ class Placing:
             raise Stop(f"{error.message} ({so_far}{advice})", code) from None
 
     async def _rehearse(self, plan: Plan) -> None:
-        """Have the API server refuse what it will refuse, before anything is made."""
+        """Have refused what will be refused, before anything is made."""
         for manifest in (plan.file, plan.job):
-            try:
+            with suppress(AlreadyExists):
                 await self.connection.create(manifest, dry_run=True)
-            except AlreadyExists:
-                continue
+        with suppress(Gone):
+            _refuse_another_run(plan, await self.connection.stored(self._target(plan.job)))
 
     async def _content(self, plan: Plan, content: BinaryIO, size: int) -> None:
         if plan.url:
@@ -68,8 +71,7 @@ class Placing:
     async def _file(self, plan: Plan) -> BatchFile:
         stored, new = await self._ensured(plan.file)
         file = BatchFile.model_validate(stored)
-        wanted = BatchFile.model_validate({**stored, "spec": plan.file["spec"]}).spec
-        if (file.spec.target_model_names, file.spec.source) != (wanted.target_model_names, wanted.source):
+        if _bound(file.spec) != _bound(BatchFileSpec.model_validate(plan.file["spec"])):
             raise Stop(f"{title_of(plan.file)} exists and is another file; delete it, or give the file another name")
         self._told(title_of(plan.file), new=new)
         return file
@@ -78,30 +80,27 @@ class Placing:
         """Let the content go with the file that it belongs to."""
         if plan.data is None:
             return
-        meta, reference = file.metadata, {"apiVersion": API_VERSION, "kind": BatchFile.KIND}
-        reference |= {"name": meta.name, "uid": meta.uid}
+        reference = {"apiVersion": API_VERSION, "kind": BatchFile.KIND}
+        reference |= {"name": file.metadata.name, "uid": file.metadata.uid}
         target = self._target(plan.data)
         for _ in range(TRIES):
             stored = (await self.connection.stored(target))["metadata"]
-            if any(owner["uid"] == meta.uid for owner in stored.get("ownerReferences", ())):
+            if any(owner["uid"] == file.metadata.uid for owner in stored.get("ownerReferences", ())):
                 return
             patch = {"resourceVersion": stored["resourceVersion"], "ownerReferences": [reference]}
             try:
                 await self.connection.merge(target, {"metadata": patch})
             except Conflict:
                 continue
+            except Forbidden:
+                say(f"note: {title_of(plan.data)} will outlive its BatchFile: you may not set its owner")
+                return
 
     async def _job(self, plan: Plan) -> BatchJob:
         stored, new = await self._ensured(plan.job)
-        job = BatchJob.model_validate(stored)
-        wanted = BatchJobSpec.model_validate(plan.job["spec"])
-        if other := [field for field in BOUND if getattr(job.spec, field) != getattr(wanted, field)]:
-            fields = ", ".join(str(BatchJobSpec.model_fields[field].alias or field) for field in other)
-            raise Stop(
-                f"{title_of(plan.job)} was submitted before with other settings ({fields}); name this run with --name"
-            )
+        _refuse_another_run(plan, stored)
         self._told(title_of(plan.job), new=new)
-        return job
+        return BatchJob.model_validate(stored)
 
     async def _ensured(self, manifest: Manifest) -> tuple[Mapping[str, Any], bool]:
         """The object as stored, and whether it was made now."""
@@ -131,6 +130,19 @@ class Placing:
         if new:
             self.made.append(title)
         print(title, "created" if new else "unchanged", file=self.tell, flush=True)
+
+
+def _bound(spec: BatchFileSpec) -> tuple[object, ...]:
+    """What a file is bound to at its creation; the Secret for its URL may change."""
+    return spec.target_model_names, spec.source.model_copy(update={"credentials_secret_ref": None})
+
+
+def _refuse_another_run(plan: Plan, stored: Manifest) -> None:
+    """Raise Stop where the job of this name is another one than is wanted."""
+    have, wanted = (BatchJobSpec.model_validate(manifest["spec"]) for manifest in (stored, plan.job))
+    if other := [field for field in BOUND if getattr(have, field) != getattr(wanted, field)]:
+        names = ", ".join(wire_name(field) for field in other)
+        raise Stop(f"{title_of(plan.job)} was submitted before with other settings ({names}); choose another --name")
 
 
 def title_of(manifest: Manifest) -> str:

@@ -90,8 +90,9 @@ def _model(wish: Wish, report: InputReport) -> str:
 
 def _planned(wish: Wish, report: InputReport, content: BinaryIO) -> Plan:
     plan = planned(wish, report, content)
-    output = plan.job["spec"].get("output") or {}
-    if report.requests * LIKELY_RESULT_BYTES > OBJECT_BYTES and not output.keys() & {"url"} and output:
+    output = plan.job["spec"].get("output", {})
+    bounded = "configMap" in output or "secret" in output
+    if bounded and report.requests * LIKELY_RESULT_BYTES > OBJECT_BYTES:
         say(
             f"note: the results of {report.requests} requests may not fit into 1 MiB, and the job would fail with"
             " OutputTooLarge; --output-to names a bucket, or none: they stay at the provider"

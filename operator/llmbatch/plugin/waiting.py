@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TextIO
@@ -44,17 +46,18 @@ async def finished(connection: Connection, job: BatchJob, *, within: timedelta |
 
 async def _until_finished(connection: Connection, job: BatchJob, show: Callable[[BatchJob], None]) -> BatchJob:
     name, there = job.metadata.name, False
-    async for change in follow(connection, BatchJob, job.metadata.namespace, name=name):
-        seen = change.resource
-        if seen is not None and seen.metadata.uid == job.metadata.uid:
-            if change.type == "gone":
+    async with aclosing(follow(connection, BatchJob, job.metadata.namespace, name=name)) as changes:
+        async for change in changes:
+            seen = change.resource
+            if seen is not None and seen.metadata.uid == job.metadata.uid:
+                there = change.type != "gone"
+                if not there:
+                    break
+                show(seen)
+                if holds(seen.status.conditions, ConditionType.FINISHED):
+                    return seen
+            elif change.type == "synced" and not there:
                 break
-            show(seen)
-            if holds(seen.status.conditions, ConditionType.FINISHED):
-                return seen
-            there = True
-        elif change.type == "synced" and not there:
-            break
     raise Stop(f"BatchJob {name} was deleted before it finished", Exit.NOT_FOUND)
 
 
@@ -89,9 +92,10 @@ class ProgressLine:
         self._last = news_key(job)
         text = news(Row(job, self._pace.rate, self._pace.left(job)), self._now(), namespaces=False)
         if self._over:
-            look = look_of(self._stream)
-            # The last column is left free: a terminal that holds a line back there would lose its end.
-            cut = fitted(text, replace(look, width=max(1, (look.width or 80) - 1)))
+            # Of this very stream, since stdout may be a pipe. The last column is left free: a terminal that holds a
+            # line back there would lose its end.
+            width = max(1, os.get_terminal_size(self._stream.fileno()).columns - 1)
+            cut = fitted(text, replace(look_of(self._stream), width=width))
             self._stream.write(f"\r{cut}\x1b[K")
         else:
             self._stream.write(text + "\n")
