@@ -351,6 +351,22 @@ def test_logs_tell_the_story_of_a_job(world, provider):
     assert times == sorted(times)
 
 
+def test_logs_of_a_job_that_is_gone_are_its_events(world, provider):
+    """What happened is still told for as long as Kubernetes keeps it; of a job that never was there is nothing."""
+    world.openai("openai", provider)
+    world.file()
+    world.job("run-1")
+    world.finished("run-1")
+    world.delete("BatchJob", "run-1")
+    world.gone("BatchJob", "run-1")
+
+    left, never = plugin(world, "logs", "run-1"), plugin(world, "logs", "typo")
+
+    assert (left.returncode, never.returncode) == (0, 3)
+    assert "BatchJob run-1 is gone" in left.stderr
+    assert "BatchFinished: Completed" in left.stdout
+
+
 def test_logs_do_with_the_status_alone(world, provider, tmp_path):
     """Who may not read Events still gets the story, and is told what is missing."""
     world.openai("openai", provider)
