@@ -1,7 +1,7 @@
 # The operator, its emulator and the kubectl plugin; docs/image.md tells how it is built and run.
 
 # Python and its Debian, for both stages: named here and nowhere else.
-ARG BASE_IMAGE=python:3.11.15-slim-bookworm
+ARG BASE_IMAGE=python:3.11.15-slim-bookworm@sha256:b18992999dbe963a45a8a4da40ac2b1975be1a776d939d098c647482bcad5cba
 
 FROM ${BASE_IMAGE} AS build
 USER 0:0
