@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2e.footprint import footprint
 from e2e.node.errors import NodeError, run
 from e2e.node.images import NAME, PROJECT, operator_image, version_of
 from e2e.node.layout import Layout
@@ -101,13 +102,17 @@ def _kind(folder: Path) -> Iterator[PodCluster]:
 
 @contextlib.contextmanager
 def _node(folder: Path) -> Iterator[PodCluster]:
-    with running_node(Layout.of_user()) as node:
+    before = footprint(layout := Layout.of_user())
+    with running_node(layout) as node:
 
         def provide(project: Path) -> str:
-            node.load([operator_image(node.layout.cache, project)])
+            node.load([operator_image(layout.cache, project)])
             return f"{NAME}:{version_of(project)}"
 
         yield PodCluster("node", _as_tester(node.kubeconfig, folder), provide, lambda pod: _kill(pod, []))
+    after = footprint(layout)
+    if left := {kind: sorted({*after[kind]} ^ {*before[kind]}) for kind in before if after[kind] != before[kind]}:
+        raise NodeError(f"the node has changed the machine: {left}")
 
 
 def _as_tester(kubeconfig: Path, folder: Path) -> Cluster:

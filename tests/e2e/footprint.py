@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -15,11 +16,10 @@ FORWARDING = ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding")
 
 
 def footprint(layout: Layout) -> dict[str, list[str]]:
-    """Everything that a node changes, by kind: equal before and after means that nothing was left behind."""
+    """What a node changes, by kind: equal before and after means that nothing but processes can be left behind."""
     nft = [*over_usr(programs(layout.cache)), "nft", "list", "ruleset"]
     paths = (*MOUNT_POINTS, layout.state, layout.before)
     return {
-        "processes": processes(),
         "mounts": sorted(line.split(" ", 1)[1] for line in _lines(PROC / "self" / "mountinfo")),
         "cgroups": sorted(folder for folder, _, _ in os.walk(CGROUPS)),
         "interfaces": sorted(path.name for path in Path("/sys/class/net").iterdir()),
@@ -30,17 +30,20 @@ def footprint(layout: Layout) -> dict[str, list[str]]:
     }
 
 
-def processes() -> list[str]:
-    """The processes in other process namespaces than ours."""
-    own = os.readlink(PROC / "self" / "ns" / "pid")
-    return sorted(entry.name for entry in PROC.iterdir() if entry.name.isdecimal() and _elsewhere(entry, own))
+def process_namespace(process: int) -> str:
+    """What the kernel calls the process namespace that a process is in."""
+    return os.readlink(PROC / str(process) / "ns" / "pid")
 
 
-def _elsewhere(process: Path, own: str) -> bool:
-    try:
-        return os.readlink(process / "ns" / "pid") != own
-    except OSError:  # it ended, or is about to
-        return False
+def members(namespace: str) -> list[int]:
+    """The processes in that namespace."""
+    found: list[int] = []
+    for entry in PROC.iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):  # it ended, or is about to
+                if process_namespace(int(entry.name)) == namespace:
+                    found.append(int(entry.name))
+    return found
 
 
 def _lines(path: Path) -> list[str]:

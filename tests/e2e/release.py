@@ -82,13 +82,6 @@ class Release:
         assert poll(found, INSTALL_SECONDS), f"the Lease names {self.holder()!r}, which is no pod"
         return pods[0]
 
-    def led_by_other(self, former: str, timeout: float) -> float:
-        """Wait until another process than `former` holds the Lease; how long it took, in seconds."""
-        begun = time.monotonic()
-        reached = poll(lambda: self.holder() not in ("", former), timeout)
-        assert reached, f"{self.holder()!r} holds the Lease {timeout:.0f} s after {former!r} went"
-        return time.monotonic() - begun
-
     def logs(self) -> str:
         """What its pods say."""
         return self.cluster.kubectl("logs", "-n", NAMESPACE, "-l", LABEL, "--prefix", "--tail=60", check=False).stdout

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from e2e.footprint import footprint, processes
+from e2e.footprint import footprint, members, process_namespace
 from e2e.node.layout import Layout
+from e2e.node.traces import init_process
 from support.cluster import poll
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -19,13 +20,15 @@ PATIENCE = 120.0
 
 
 @contextmanager
-def node_up() -> Iterator[subprocess.Popen[str]]:
-    """`up`, once it says how to reach the node."""
+def node_up(layout: Layout) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`up`, once it says how to reach the node, and the process namespace of what runs there."""
     process = subprocess.Popen([*COMMAND, "up"], cwd=TESTS, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("export KUBECONFIG=")
-        yield process
+        init = init_process(layout)
+        assert init is not None
+        yield process, process_namespace(init)
     finally:
         process.kill()
         process.communicate()
@@ -36,15 +39,16 @@ def test_a_node_that_is_told_to_end_leaves_nothing():
     layout = Layout.of_user()
     before = footprint(layout)
 
-    with node_up() as up:
+    with node_up(layout) as (up, namespace):
         while_up = footprint(layout)
+        assert members(namespace)
         subprocess.run([*COMMAND, "down"], cwd=TESTS, check=True)
         up.wait(PATIENCE)
 
-    assert {kind for kind in before if while_up[kind] != before[kind]} == {
-        "processes", "cgroups", "interfaces", "routes", "settings", "paths",
-    }  # fmt: skip
+    changed = {kind for kind in before if while_up[kind] != before[kind]}
+    assert changed == {"cgroups", "interfaces", "routes", "settings", "paths"}
     assert footprint(layout) == before
+    assert members(namespace) == []
 
 
 def test_a_node_whose_runner_is_killed_ends_and_is_tidied_up_after():
@@ -52,10 +56,10 @@ def test_a_node_whose_runner_is_killed_ends_and_is_tidied_up_after():
     layout = Layout.of_user()
     before = footprint(layout)
 
-    with node_up() as up:
+    with node_up(layout) as (up, namespace):
         up.send_signal(signal.SIGKILL)
         up.wait(PATIENCE)
-        assert poll(lambda: processes() == before["processes"], PATIENCE), "the node's processes run on"
+        assert poll(lambda: not members(namespace), PATIENCE), "the node's processes run on"
 
     subprocess.run([*COMMAND, "down"], cwd=TESTS, check=True)
     assert footprint(layout) == before

@@ -32,23 +32,32 @@ Furnish = Callable[[], World]
 
 
 def test_helm_installs_it_within_a_minute(chart: Release, image: str, pods: PodCluster, figures: Figures):
-    """`helm install --wait` ends in time, each pod was ready in time, and takes no more memory than it should."""
+    """`helm install --wait` ends in time, and no pod takes more memory than it should."""
     chart.uninstall()
     figures.add("helm install --wait", took := chart.install(CHART, image), "s", INSTALL_SECONDS)
     assert took <= INSTALL_SECONDS
     chart.until_ready()
 
-    ready = max(seconds_until_ready(pod) for pod in chart.pods())
-    figures.add("a pod's start until it is Ready", ready, "s", READY_SECONDS)
-    assert ready <= READY_SECONDS
     memory = max(megabytes(pods.cluster, pod) for pod in chart.pods())
     figures.add("a pod's memory, idle", memory, "MB", MEGABYTES)
     assert memory <= MEGABYTES
 
 
+def test_a_pod_is_ready_in_seconds(release: Release, figures: Figures):
+    """A pod that takes another one's place is Ready in time."""
+    leader = release.leader()["metadata"]["name"]
+    (standby,) = (pod["metadata"]["name"] for pod in release.pods() if pod["metadata"]["name"] != leader)
+    release.cluster.delete("Pod", standby, NAMESPACE)
+    release.until_ready()
+
+    (fresh,) = (pod for pod in release.pods() if pod["metadata"]["name"] not in (leader, standby))
+    figures.add("a pod's start until it is Ready", ready := seconds_until_ready(fresh), "s", READY_SECONDS)
+    assert ready <= READY_SECONDS
+
+
 def test_the_namespace_enforces_the_restricted_standard(release: Release):
     """The pods of the chart run where a pod that asks for more is refused."""
-    container = {"name": "any", "image": "any", "securityContext": {"privileged": True}}
+    container = {"name": "any", "image": "any"}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}, "spec": {"containers": [container]}}
 
     with pytest.raises(ApiError, match="restricted"):
@@ -67,11 +76,10 @@ def test_jobs_outlive_the_leaders_pod(
     leader, former = release.leader(), release.holder()
     begun = time.monotonic()
     pods.cluster.delete("Pod", leader["metadata"]["name"], NAMESPACE)
-    jobs.append(first_of_the_other(team, account))
+    until_another_works(release, former, account)
     figures.add("clean stop: until the other pod works", took := time.monotonic() - begun, "s", AFTER_A_STOP)
 
     assert took <= AFTER_A_STOP
-    assert release.holder() != former
     assert_each_ran_once(team, account, jobs)
     assert custom_ids(team.output("output-0")["output.jsonl"]) == ["request-0", "request-1", "request-2"]
     release.until_ready()
@@ -92,11 +100,10 @@ def test_jobs_outlive_the_leaders_process(
     leader, former = release.leader(), release.holder()
     begun = time.monotonic()
     pods.kill(leader)
-    jobs.append(first_of_the_other(team, account))
+    until_another_works(release, former, account)
     figures.add("SIGKILL: until another process works", took := time.monotonic() - begun, "s", AFTER_A_KILL)
 
     assert took <= AFTER_A_KILL
-    assert release.holder() != former
     assert_each_ran_once(team, account, jobs)
 
 
@@ -121,7 +128,8 @@ def test_a_drain_leaves_one_pod_at_work(release: Release, world: Furnish, accoun
             assert refusal.value.status == 429
         else:
             assert not drained.returncode, drained.stderr
-        jobs.append(first_of_the_other(team, account))
+        jobs.append(team.job("late"))
+        until_batches(account, len(jobs))
     finally:
         pods.cluster.kubectl("uncordon", node)
 
@@ -177,12 +185,11 @@ def start_jobs(world: World, count: int = JOBS) -> list[str]:
     return [world.job(f"run-{at}", output={"configMap": {"name": f"output-{at}"}}) for at in range(count)]
 
 
-def first_of_the_other(world: World, account: Account) -> str:
-    """Apply a job and wait until its batch is made: whoever does it is at work."""
-    uid = world.get("BatchJob", name := world.job("late"))["metadata"]["uid"]
-    made = poll(lambda: uid in tags(account), PATIENCE)
-    assert made, "nobody made the batch of a new job"
-    return name
+def until_another_works(release: Release, former: str, account: Account) -> None:
+    """Wait until another process than `former` holds the Lease, and a call of it has come to the provider."""
+    assert poll(lambda: release.holder() not in ("", former), PATIENCE), f"{former!r} still holds the Lease"
+    so_far = account.calls().total  # the former one holds back all calls when the Lease is no longer its own
+    assert poll(lambda: account.calls().total > so_far, PATIENCE), "nobody calls the provider"
 
 
 def tags(account: Account) -> Counter[str]:
