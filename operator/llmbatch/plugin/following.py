@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import ValidationError
@@ -34,6 +34,7 @@ async def follow(
     name: str | None = None,
     selector: str = "",
     on_break: Callable[[KubeError], None] = lambda error: None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncGenerator[Change[R], None]:
     """All resources of a namespace (None: of all), or those that are named or selected, and then every change.
 
@@ -66,7 +67,7 @@ async def follow(
             on_break(error)
             pause = min(pause * 2, LONGEST_PAUSE)
         # Also after a watch that ended well: whatever stands in between may end each of them at once.
-        await asyncio.sleep(pause)
+        await sleep(pause)
 
 
 def _differences(known: dict[str, R], listed: dict[str, R]) -> list[Change[R]]:
