@@ -23,6 +23,7 @@ from e2e.node.node import Node, load, running_node
 from toolchain.build import ensure
 from toolchain.go import BuildError
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.1
 
@@ -30,7 +31,7 @@ POLL_SECONDS = 0.1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; answers the exit status."""
     options = _parser().parse_args(arguments)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, _interrupt)
     try:
         return options.run(Layout.of_user(), options) or 0
@@ -72,15 +73,14 @@ def _up(layout: Layout, _options: argparse.Namespace) -> None:
 def _down(layout: Layout, _options: argparse.Namespace) -> None:
     layout.cache.mkdir(parents=True, exist_ok=True)
     with layout.held.open("a+") as file:
-        deadline = time.monotonic() + STOP_SECONDS
-        while not _lock(file.fileno()):
+        if not _lock(file.fileno()):
             file.seek(0)
-            holder = int(file.read() or 0)
-            if time.monotonic() > deadline:
-                raise NodeError(f"process {holder}, which runs the node, does not end")
-            if holder:
-                os.kill(holder, signal.SIGTERM)
-            time.sleep(POLL_SECONDS)
+            os.kill(holder := int(file.read()), signal.SIGTERM)
+            deadline = time.monotonic() + STOP_SECONDS
+            while not _lock(file.fileno()):
+                if time.monotonic() > deadline:
+                    raise NodeError(f"process {holder}, which runs the node, does not end")
+                time.sleep(POLL_SECONDS)
         traces.remove(layout)
 
 
@@ -122,6 +122,8 @@ def _lock(file: int) -> bool:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    for number in SIGNALS:  # tidying up is not to be interrupted
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[2]
 NAME = "llmbatch-operator"
 PAUSE = "localhost/pause:1"
-BASE = "localhost/python:slim"
+BASE = "localhost/python"
 BASE_PACKAGES = ("base-files", "ca-certificates", "coreutils", "dash", "python3.11", "python3.11-venv")
 KEPT = 3
 """Archives of the operator that stay in the cache; each has some 170 MB."""
@@ -51,8 +51,8 @@ def operator_image(cache: Path, project: Path = PROJECT, name: str = "") -> Path
             archive.touch()
             return archive
         with _store(cache) as store:
-            _base_image(cache, store)
-            store.build(name, context, dockerfile=context / "Dockerfile", BASE_IMAGE=BASE, VERSION=version)
+            base = _base_image(cache, store)
+            store.build(name, context, dockerfile=context / "Dockerfile", BASE_IMAGE=base, VERSION=version)
             store.save(name, archive)
     for old in sorted(archive.parent.glob(f"{NAME}-*.tar"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
         old.unlink()
@@ -65,9 +65,12 @@ def version_of(project: Path) -> str:
     return found[1] if found else "unknown"
 
 
-def _base_image(cache: Path, store: Buildah) -> None:
-    if not store.has(BASE):
-        store.build(BASE, unpacked(cache, BASE_PACKAGES), dockerfile=HERE / "base.Dockerfile")
+def _base_image(cache: Path, store: Buildah) -> str:
+    dockerfile = HERE / "base.Dockerfile"
+    name = f"{BASE}:{_key(' '.join(BASE_PACKAGES), dockerfile)}"
+    if not store.has(name):
+        store.build(name, unpacked(cache, BASE_PACKAGES), dockerfile=dockerfile)
+    return name
 
 
 @contextlib.contextmanager
