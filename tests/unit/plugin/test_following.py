@@ -21,6 +21,8 @@ from llmbatch.kube.watch import watch
 from llmbatch.plugin.connection import Connection
 from llmbatch.plugin.following import FIRST_PAUSE, LONGEST_PAUSE, follow
 
+SECONDS = 20.0
+"""For a test that would otherwise wait for ever."""
 JOBS = Target("llmbatch.dev/v1alpha1", "batchjobs", "team")
 
 
@@ -109,10 +111,11 @@ async def told(script: tuple[Script, Connection], count: int, **options: Any) ->
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    async for change in follow(script[1], BatchJob, "team", sleep=sleep, **options):
-        found.append(f"{change.type} {change.resource.metadata.name}" if change.resource else change.type)
-        if len(found) == count:
-            break
+    async with asyncio.timeout(SECONDS):
+        async for change in follow(script[1], BatchJob, "team", sleep=sleep, **options):
+            found.append(f"{change.type} {change.resource.metadata.name}" if change.resource else change.type)
+            if len(found) == count:
+                break
     return found, pauses
 
 
