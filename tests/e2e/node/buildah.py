@@ -40,7 +40,7 @@ class Buildah:
     def build(self, name: str, context: Path, *, dockerfile: Path, **arguments: str) -> None:
         """Build `context` as `name`; the images that it is built from must be in the store. Raises NodeError."""
         flags = [f"--build-arg={key}={value}" for key, value in arguments.items()]
-        if CERTIFICATES.exists():  # a company's proxy may have its own
+        if arguments and CERTIFICATES.exists():  # a company's proxy may have its own; a base makes its own
             flags.append(f"--volume={CERTIFICATES}:{CERTIFICATES}:ro")
         self._run(
             "build", "--layers", "--isolation=chroot", "--pull-never", f"--file={dockerfile}", f"--tag={name}",

@@ -15,12 +15,13 @@ import time
 from pathlib import Path
 
 from e2e.node.errors import NodeError
-from e2e.node.layout import MOUNT_POINTS, SYSCTLS, Layout, cgroups
+from e2e.node.layout import LINK, MOUNT_POINTS, SYSCTLS, Layout, cgroups
 
 INSIDE = "e2e.node.inside"
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.05
 PROC_SYS = Path("/proc/sys")
+INTERFACES = Path("/sys/class/net")
 
 
 def remember(layout: Layout) -> None:
@@ -39,6 +40,8 @@ def remove(layout: Layout) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(found, signal.SIGKILL)
         _pause(deadline, f"process {found} of the node does not end")
+    while (INTERFACES / LINK).exists():  # the kernel takes its time with a network that nobody is in any more
+        _pause(deadline, f"the interface {LINK} does not go away")
     if layout.before.exists():
         before = json.loads(layout.before.read_text())
         for name, value in before["settings"].items():
