@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -82,10 +83,11 @@ async def _states(connection: Connection, name: str) -> AsyncIterator[BatchJob]:
     follower = asyncio.create_task(_changes(connection, name, changes), name="follow-job")
     try:
         while latest is None or not latest.status.phase.finished:
-            try:
-                change = await asyncio.wait_for(changes.get(), EVENTS_SECONDS)
-            except TimeoutError:
-                change = None
+            change = None
+            with suppress(TimeoutError):
+                # Not wait_for: before Python 3.12 that loses a Ctrl-C which comes together with a change.
+                async with asyncio.timeout(EVENTS_SECONDS):
+                    change = await changes.get()
             if isinstance(change, Exception):
                 raise change
             if change and change.type == "gone":

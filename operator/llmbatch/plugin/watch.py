@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Protocol
 
@@ -200,7 +200,7 @@ async def _show_changes(
     follower = asyncio.create_task(_follow(connection, namespace, selector, watched, view, wakes), name="follow-jobs")
     with _signals(wakes):
         try:
-            async for change in _taken(wakes, TICK_SECONDS if view.ticks else None):
+            async for change in taken(wakes, TICK_SECONDS if view.ticks else None):
                 if change and (job := watched.take(change, time.monotonic())):
                     view.changed(job)
                 if watched.absent:
@@ -236,13 +236,14 @@ async def _follow(
         wakes.put_nowait(error)
 
 
-async def _taken(wakes: asyncio.Queue[Wake], tick: float | None) -> AsyncIterator[Change[BatchJob] | None]:
+async def taken(wakes: asyncio.Queue[Wake], tick: float | None) -> AsyncIterator[Change[BatchJob] | None]:
     """What wakes the view, and None each time that nothing has for a while. Raises what the follower ended on."""
     while True:
-        try:
-            wake = await asyncio.wait_for(wakes.get(), tick)
-        except TimeoutError:
-            wake = None
+        wake = None
+        with suppress(TimeoutError):
+            # Not wait_for: before Python 3.12 that loses a Ctrl-C which comes together with a change.
+            async with asyncio.timeout(tick):
+                wake = await wakes.get()
         if isinstance(wake, Exception):
             raise wake
         yield wake
