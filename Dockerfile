@@ -8,19 +8,25 @@ USER 0:0
 WORKDIR /source
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements-build.txt requirements.txt ./
-RUN python3 -m venv /build \
-    && /build/bin/pip install --only-binary=:all: --require-hashes -r requirements-build.txt
+RUN python3 -m venv --without-pip /build \
+    && python3 -m pip --python /build/bin/python install --only-binary=:all: --require-hashes -r requirements-build.txt
 # Of the Kubernetes client the classes that are generated for each group and kind of the API are 70 MB. The operator uses
 # none, and kopf does without them.
 RUN python3 -m venv --without-pip /opt/llmbatch \
-    && /build/bin/pip --python /opt/llmbatch/bin/python install --no-compile \
-      --only-binary=:all: --require-hashes -r requirements.txt \
-    && cd /opt/llmbatch/lib/python3*/site-packages/kubernetes \
-    && rm -r client/api aio/client/api client/models/v[0-9]*.py aio/client/models/v[0-9]*.py
+    && python3 -m pip --python /opt/llmbatch/bin/python install --no-compile \
+      --only-binary=:all: --require-hashes -r requirements.txt
+RUN ["/opt/llmbatch/bin/python", "-c", "\
+import importlib.util, pathlib, shutil\n\
+client = pathlib.Path(importlib.util.find_spec('kubernetes').origin).parent\n\
+for api in ('client', 'aio/client'):\n\
+    shutil.rmtree(client / api / 'api')\n\
+    for model in (client / api / 'models').glob('v[0-9]*.py'):\n\
+        model.unlink()\n\
+"]
 COPY LICENSE README.md pyproject.toml ./
 COPY operator operator
-RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
-    && /build/bin/pip --python /opt/llmbatch/bin/python install --no-compile --no-deps --no-index /wheels/*.whl
+RUN python3 -m pip --python /build/bin/python wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && python3 -m pip --python /opt/llmbatch/bin/python install --no-compile --no-deps --no-index /wheels/*.whl
 # Bytecode of all that is imported, the standard library's too: public images have none, and a root that is read-only
 # takes none, so every start would compile it anew. Without columns, which no log of ours shows, it is smaller.
 ENV PYTHONNODEBUGRANGES=1 PYTHONPYCACHEPREFIX=/opt/llmbatch/bytecode

@@ -37,10 +37,13 @@ class Buildah:
         """Whether the store has an image of that name."""
         return bool(self._run("images", "--quiet", "--filter", f"reference={name}").strip())
 
-    def build(self, name: str, context: Path, *, dockerfile: Path, **arguments: str) -> None:
-        """Build `context` as `name`; the images that it is built from must be in the store. Raises NodeError."""
+    def build(self, name: str, context: Path, *, dockerfile: Path, online: bool = False, **arguments: str) -> None:
+        """Build `context` as `name`; the images that it is built from must be in the store. Raises NodeError.
+
+        One that is `online`, to fetch packages, trusts whom the machine trusts: a proxy may have its own certificate.
+        """
         flags = [f"--build-arg={key}={value}" for key, value in arguments.items()]
-        if arguments and CERTIFICATES.exists():  # a company's proxy may have its own; a base makes its own
+        if online and CERTIFICATES.exists():
             flags.append(f"--volume={CERTIFICATES}:{CERTIFICATES}:ro")
         self._run(
             "build", "--layers", "--isolation=chroot", "--pull-never", f"--file={dockerfile}", f"--tag={name}",

@@ -52,7 +52,7 @@ def operator_image(cache: Path, project: Path = PROJECT, name: str = "") -> Path
             return archive
         with _store(cache) as store:
             base = _base_image(cache, store)
-            store.build(name, context, dockerfile=context / "Dockerfile", BASE_IMAGE=base, VERSION=version)
+            store.build(name, context, dockerfile=context / "Dockerfile", online=True, BASE_IMAGE=base, VERSION=version)
             store.save(name, archive)
     for old in sorted(archive.parent.glob(f"{NAME}-*.tar"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
         old.unlink()
