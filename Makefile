@@ -114,7 +114,7 @@ bench: venv programs ## measure CPU, memory and API writes against their limits
 	@PYTHONPATH=tests $(BIN)/python tests/performance/bench.py $(ARGS)
 
 .PHONY: pictures
-pictures: venv binaries ## draw docs/pictures from a real run of the plugin on a terminal
+pictures: venv programs ## draw docs/pictures from a real run of the plugin on a terminal
 	@PYTHONPATH=tests $(BIN)/python -m support.pictures docs/pictures
 
 .PHONY: lint
