@@ -10,6 +10,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,11 @@ import pyte
 ALTERNATE = 1049
 READ_BYTES = 65_536
 LOOK_SECONDS = 0.05
-EXIT_SECONDS = 15.0
+EXIT_SECONDS = 30.0
+TAKE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+)
+"""Makes standard input the controlling terminal, from which Ctrl-C comes, and becomes the program."""
 
 
 class TwoScreens(pyte.Screen):
@@ -72,8 +77,9 @@ class Terminal:
         _set_size(theirs, columns, lines)
         base = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
         self._process = subprocess.Popen(
-            command, env={**base, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **environment},
-            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=_take_terminal,
+            [sys.executable, "-ISc", TAKE_TERMINAL, *command],
+            env={**base, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **environment},
+            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
         )  # fmt: skip
         os.close(theirs)
 
@@ -143,8 +149,3 @@ class Terminal:
 
 def _set_size(terminal: int, columns: int, lines: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-
-
-def _take_terminal() -> None:
-    """In the new process: make standard input the controlling terminal, from which Ctrl-C comes."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
