@@ -10,12 +10,12 @@ from llmbatch.api.reasons import ConditionType, Reason
 from llmbatch.domain.conditions import condition
 from llmbatch.engine.clock import Clock
 from llmbatch.observability.families import Reading
-from llmbatch.observability.metrics import Metrics
+from llmbatch.observability.metrics import Metrics, Serving
 from llmbatch.reconcile.index import Index, route_of
 from llmbatch.reconcile.telling import OTHER
 from llmbatch.reconcile.views import FileState
 
-ENDS = tuple(Reason)[tuple(Reason).index(Reason.COMPLETED) :]
+ENDS = tuple(reason.value for reason in tuple(Reason)[tuple(Reason).index(Reason.COMPLETED) :])
 """The reasons that jobs end with; the enumeration has them last."""
 UNFINISHED = tuple(phase for phase in Phase if not phase.finished)
 
@@ -27,10 +27,9 @@ def show_index(metrics: Metrics, index: Index, clock: Clock) -> None:
     metrics.jobs_unfinished.read = lambda: [((reason.value,), n) for reason, n in tally.reasons.items() if n]
     metrics.oldest_job.read = partial(_oldest, index, clock)
     metrics.files.read = lambda: [((state.value,), tally.files[state]) for state in FileState]
-    metrics.deployment_ready.read = partial(_ready, metrics, index)
+    metrics.deployment_ready.read = partial(_ready, metrics, index, clock)
     metrics.active_batches.read = partial(_loads, index, 0)
     metrics.enqueued_tokens.read = partial(_loads, index, 1)
-    metrics.expect_results(OTHER, ENDS)
 
 
 def _oldest(index: Index, clock: Clock) -> Iterator[Reading]:
@@ -39,15 +38,16 @@ def _oldest(index: Index, clock: Clock) -> Iterator[Reading]:
         yield (phase.value,), max(0.0, (now - since.get(phase, now)).total_seconds())
 
 
-def _ready(metrics: Metrics, index: Index) -> Iterator[Reading]:
+def _ready(metrics: Metrics, index: Index, clock: Clock) -> Iterator[Reading]:
+    routes: set[tuple[str, str]] = set()
     for deployment in index.deployments.values():
         route, model = route_of(deployment), deployment.spec.model_name
-        # Before its first result, so that the whole of it is seen.
-        metrics.expect_results(model, ENDS)
-        metrics.expect_collections(model, route)
+        routes.add((model, route))
         told = condition(deployment.status.conditions, ConditionType.READY)
         reason = Reason.of(told.reason) if told else Reason.PROBING
         yield (route, model, reason.value), float(told is not None and told.status == "True")
+    models = {OTHER, *(model for model, _ in routes)}
+    metrics.serving = Serving(frozenset(models), frozenset(routes), ENDS, clock.monotonic())
 
 
 def _loads(index: Index, which: int) -> Iterator[Reading]:

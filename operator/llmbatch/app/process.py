@@ -28,6 +28,7 @@ from llmbatch.kube.lease import ApiLeases, Election, Elector, LeadershipLost, No
 from llmbatch.observability.http import serve_health, serve_metrics
 from llmbatch.observability.lag import watch_loop_lag
 from llmbatch.observability.metrics import Metrics
+from llmbatch.observability.page import Page
 from llmbatch.reconcile.index import Index
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,8 @@ class Operator:
         self.kube = Kube(api, election.guard)
         self._show(election)
         liveness = Liveness(api, election, self.clock)
-        metrics = await serve_metrics(settings.metrics_address, self.metrics.registry)
+        page = Page(self.metrics.readings, self.metrics.text, self.clock.monotonic)
+        metrics = await serve_metrics(settings.metrics_address, page.text)
         health = await serve_health(settings.health_address, live=liveness.live, ready=liveness.ready)
         logger.info("serving metrics on %s, health on %s", metrics.address, health.address)
         loop = asyncio.get_running_loop()
@@ -74,6 +76,7 @@ class Operator:
         finally:
             await health.close()
             await metrics.close()
+            page.close()
             await api.close()
 
     async def _work(self, election: Election, liveness: Liveness) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 
 class Health(NamedTuple):
@@ -32,13 +31,11 @@ class Server:
         await self._runner.cleanup()
 
 
-async def serve_metrics(address: str, registry: CollectorRegistry) -> Server:
-    """``/metrics`` in Prometheus' text format. ``address`` is host:port; port 0 takes a free one. Raises OSError,
-    ValueError."""
+async def serve_metrics(address: str, text: Callable[[], Awaitable[bytes]]) -> Server:
+    """``/metrics`` in Prometheus' text format, which ``text`` gives. Raises OSError, ValueError."""
 
     async def metrics(request: web.Request) -> web.Response:
-        # In the loop's own thread: gauges read the queue and the index, which are changed there.
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=await text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return await _serve(address, {"/metrics": metrics})
 

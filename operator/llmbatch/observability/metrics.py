@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from http import HTTPStatus
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import Metric
+from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from llmbatch import __version__
-from llmbatch.observability.families import Family, ReadGauge
+from llmbatch.observability.families import Collected, Family, ReadGauge
+from llmbatch.observability.lifetimes import Lifetimes
 
 WAITS = (0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300)
 RUNS = (0.005, 0.025, 0.1, 0.25, 1, 2.5, 10, 60, 600)
@@ -35,22 +46,59 @@ class Reconciled(Protocol):
     def kind(self) -> str: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What jobs can end on now: models with the results that jobs have, and the routes (model, deployment)."""
+
+    models: frozenset[str] = frozenset()
+    routes: frozenset[tuple[str, str]] = frozenset()
+    results: Sequence[str] = ()
+    at: float = 0.0
+    """In seconds that never go back."""
+
+
 class Metrics:
     """All metrics, in a registry of their own; ``families`` describes each. Times are in seconds.
 
     Series whose labels are known beforehand begin at zero: ``rate`` and ``increase`` see nothing of a series' first
-    value, and a batch's whole cost comes at once.
+    value, and a batch's whole cost comes at once. Those of models and deployments that went end an hour later.
     """
 
     def __init__(self) -> None:
+        # They would double the text, and Prometheus makes no use of them. The library knows this setting only as one
+        # of the whole process.
+        disable_created_metrics()
         self.registry = CollectorRegistry()
+        self.serving = Serving()
+        self._models = Lifetimes[str](self._begin_model, self._end_model)
+        self._routes = Lifetimes[tuple[str, str]](self._begin_route, self._end_route)
         self.families: dict[Collector, Family] = {}
         self._jobs()
         self._results()
         self._providers()
         self._queue()
         self._process()
-        ProcessCollector(registry=self.registry)
+        self._own = ProcessCollector(registry=self.registry)
+
+    # --- showing ----------------------------------------------------------------------------------------------
+
+    def readings(self) -> list[Metric]:
+        """The gauges, whose values are read from what the event loop changes: to be called in its thread."""
+        return [family for gauge in self.families if _is_read(gauge) for family in gauge.collect()]
+
+    def text(self, readings: Iterable[Metric]) -> bytes:
+        """All metrics in Prometheus' text format. May be called in any thread, by one at a time."""
+        self._keep_series()
+        counted = [metric for metric in self.families if not _is_read(metric)]
+        # One by one, so that there are never the samples of all at once.
+        return b"".join(map(generate_latest, (Collected(readings), *counted, self._own)))
+
+    def _keep_series(self) -> None:
+        serving = self.serving
+        self._models.keep(serving.models, serving.at)
+        self._routes.keep(serving.routes, serving.at)
+
+    # --- which there are --------------------------------------------------------------------------------------
 
     def _jobs(self) -> None:
         self.jobs = self._read_gauge("llmbatch_jobs", "BatchJobs now.", "phase")
@@ -184,29 +232,38 @@ class Metrics:
             self.reconcile_seconds.labels(kind)
             self.reconcile_errors.labels(kind)
 
-    def expect_results(self, model: str, results: Iterable[str]) -> None:
-        """Jobs of this model may end so."""
+    def _begin_model(self, model: str) -> None:
         self.job_seconds.labels(model)
-        for result in results:
+        for result in self.serving.results:
             self.jobs_finished.labels(model, result)
 
-    def expect_collections(self, model: str, deployment: str) -> None:
-        """Results of this model may come from this deployment."""
-        self.cost.labels(model, deployment)
+    def _end_model(self, model: str) -> None:
+        for metric in (self.job_seconds, self.jobs_finished):
+            metric.remove_by_labels({"model": model})
+
+    def _begin_route(self, route: tuple[str, str]) -> None:
+        self.cost.labels(*route)
         for answer in ANSWERS:
-            self.requests.labels(model, deployment, answer)
+            self.requests.labels(*route, answer)
         for type_ in TOKEN_TYPES:
-            self.tokens.labels(model, deployment, type_)
+            self.tokens.labels(*route, type_)
+
+    def _end_route(self, route: tuple[str, str]) -> None:
+        model, deployment = route
+        for metric in (self.cost, self.requests, self.tokens):
+            metric.remove_by_labels({"model": model, "deployment": deployment})
 
     # --- counting: each of these fits one observer of the parts that they measure -----------------------------
 
     def finished(self, model: str, result: str, seconds: float) -> None:
         """A job has ended, so long after its creation."""
+        self._models.used(model)
         self.jobs_finished.labels(model, result).inc()
         self.job_seconds.labels(model).observe(seconds)
 
     def collected(self, model: str, deployment: str, tokens: Mapping[str, int], cost: Decimal | None) -> None:
         """Results were collected: tokens by type (input, cached, output, reasoning); no cost where it is unknown."""
+        self._routes.used((model, deployment))
         for type_, count in tokens.items():
             self.tokens.labels(model, deployment, type_).inc(count)
         if cost is not None:
@@ -214,6 +271,7 @@ class Metrics:
 
     def answered(self, model: str, deployment: str, completed: int, failed: int) -> None:
         """So many requests of a job that ended were answered, and so many were not."""
+        self._routes.used((model, deployment))
         self.requests.labels(model, deployment, "completed").inc(completed)
         self.requests.labels(model, deployment, "failed").inc(failed)
 
@@ -248,6 +306,10 @@ class Metrics:
     def abandoned(self) -> None:
         """A clean-up was given up."""
         self.cleanups_abandoned.inc()
+
+
+def _is_read(metric: Collector) -> bool:
+    return isinstance(metric, (Gauge, ReadGauge))
 
 
 def _known(code: str) -> str:

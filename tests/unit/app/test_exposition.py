@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from prometheus_client.exposition import generate_latest
-
 from llmbatch.api import BatchFile, BatchJob, ModelDeployment
 from llmbatch.api.batchjob import Phase
 from llmbatch.app.exposition import show_index
@@ -23,7 +21,8 @@ class Shown:
     def __init__(self) -> None:
         self.index = Index()
         self.metrics = Metrics()
-        show_index(self.metrics, self.index, VirtualClock(TWO))
+        self.clock = VirtualClock(TWO)
+        show_index(self.metrics, self.index, self.clock)
 
     def job(self, name: str, phase: Phase, *, since: str = NOON, reason: str = "", version: int = 1) -> BatchJob:
         """A job that came into its phase then."""
@@ -34,7 +33,7 @@ class Shown:
 
     def samples(self, metric: str) -> dict[str, float]:
         """The samples of one metric by the values of their labels."""
-        lines = generate_latest(self.metrics.registry).decode().splitlines()
+        lines = self.metrics.text(self.metrics.readings()).decode().splitlines()
         found = (line.rsplit(" ", 1) for line in lines if line.startswith(f"{metric}{{"))
         return {"|".join(name.split('"')[1::2]): float(value) for name, value in found}
 
@@ -155,11 +154,25 @@ def test_deployments_are_shown_with_the_reason_until_they_are_gone():
 
 
 def test_results_of_a_deployment_begin_at_zero():
-    """Its counters are there before its first job ends."""
+    """Its counters are there before its first job ends, from the first time that anybody looks."""
     shown = Shown()
     shown.index.put(a_deployment("east"))
-    shown.samples("llmbatch_deployment_ready")
 
     assert shown.samples("llmbatch_cost_usd_total") == {"team/east|gpt": 0}
     assert shown.samples("llmbatch_jobs_finished_total")["gpt|Completed"] == 0
     assert shown.samples("llmbatch_jobs_finished_total")["other|InputFileInvalid"] == 0
+
+
+async def test_results_of_a_deployment_that_went_end_an_hour_later():
+    """Otherwise each model that was ever there would be scraped for as long as the process lives."""
+    shown = Shown()
+    shown.index.put(a_deployment("east"))
+    shown.samples("llmbatch_jobs")
+    shown.index.remove(key_of(a_deployment("east")))
+    shown.samples("llmbatch_jobs")
+    await shown.clock.advance(3599)
+    assert shown.samples("llmbatch_cost_usd_total") == {"team/east|gpt": 0}
+    await shown.clock.advance(1)
+
+    assert shown.samples("llmbatch_cost_usd_total") == {}
+    assert {name.split("|")[0] for name in shown.samples("llmbatch_jobs_finished_total")} == {"other"}

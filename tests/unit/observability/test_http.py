@@ -18,7 +18,11 @@ async def test_metrics_are_served_on_a_free_port():
     """Port 0 takes a free port and says which."""
     metrics = Metrics()
     metrics.finished("gpt", "Succeeded", 1.0)
-    server = await serve_metrics("127.0.0.1:0", metrics.registry)
+
+    async def all_of_it() -> bytes:
+        return metrics.text(metrics.readings())
+
+    server = await serve_metrics("127.0.0.1:0", all_of_it)
     try:
         status, text = await ask(server.address, "/metrics")
         assert status == 200

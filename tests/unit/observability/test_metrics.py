@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from decimal import Decimal
-
-from prometheus_client.exposition import generate_latest
+from pathlib import Path
 
 from llmbatch import __version__
 from llmbatch.engine.queue import Key
 from llmbatch.observability.lag import watch_loop_lag
-from llmbatch.observability.metrics import CPU_SECONDS, RESIDENT_MEMORY, Metrics
+from llmbatch.observability.metrics import CPU_SECONDS, RESIDENT_MEMORY, Metrics, Serving
 from support.virtual_time import VirtualClock
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
+HOUR = 3600.0
 
 
 def exposed(metrics: Metrics) -> dict[str, float]:
-    lines = generate_latest(metrics.registry).decode().splitlines()
+    lines = metrics.text(metrics.readings()).decode().splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+def serving(*routes: tuple[str, str], at: float = 0.0) -> Serving:
+    """These models on these deployments are there."""
+    return Serving(frozenset(model for model, _ in routes), frozenset(routes), ["Completed"], at)
+
+
+def counted(metrics: Metrics, label: str) -> list[str]:
+    """The series of results that name something."""
+    return [name for name in exposed(metrics) if label in name]
 
 
 def test_the_names_that_dashboards_rely_on_are_there():
@@ -96,8 +109,7 @@ def test_what_is_expected_begins_at_zero():
     """Otherwise Prometheus would see nothing of a series' first value, which for a cost is that of a whole batch."""
     metrics = Metrics()
     metrics.expect_kinds(["BatchJob"])
-    metrics.expect_results("gpt", ["Completed"])
-    metrics.expect_collections("gpt", "default/east")
+    metrics.serving = serving(("gpt", "default/east"))
 
     seen = exposed(metrics)
 
@@ -115,14 +127,78 @@ def test_what_is_expected_begins_at_zero():
 def test_what_counts_on_adds_to_what_was_expected():
     """The labels of a series that begins at zero are those that are counted under."""
     metrics = Metrics()
-    metrics.expect_results("gpt", ["Completed"])
-    metrics.expect_collections("gpt", "default/east")
+    metrics.serving = serving(("gpt", "default/east"))
     before = exposed(metrics).keys()
     metrics.finished("gpt", "Completed", 1.0)
     metrics.answered("gpt", "default/east", 1, 1)
     metrics.collected("gpt", "default/east", dict.fromkeys(("input", "cached", "output", "reasoning"), 1), Decimal(1))
 
     assert exposed(metrics).keys() == before
+
+
+def test_series_end_an_hour_after_what_they_are_about():
+    """Models and deployments that come and go by hundreds leave nothing behind."""
+    metrics = Metrics()
+    for at in range(20):
+        metrics.serving = serving((f"model-{at}", f"team/d-{at}"), at=at)
+        metrics.finished(f"model-{at}", "Completed", 1.0)
+        metrics.collected(f"model-{at}", f"team/d-{at}", {"input": 1}, Decimal(1))
+        exposed(metrics)
+    metrics.serving = serving(("model-19", "team/d-19"), at=19 + HOUR - 1)
+    assert counted(metrics, "model-18")
+    metrics.serving = serving(("model-19", "team/d-19"), at=19 + HOUR)
+
+    assert {name for name in counted(metrics, "model-") if "model-19" not in name} == set()
+    assert counted(metrics, "model-19")
+
+
+def test_what_comes_back_within_the_hour_counts_on():
+    """A deployment that is made anew is the same one to whoever looks at its counters."""
+    metrics = Metrics()
+    there, gone = ("gpt", "team/east"), ()
+    for routes, at in ((there,), 0.0), (gone, 60.0), ((there,), HOUR), (gone, HOUR + 60), (gone, 2 * HOUR):
+        metrics.serving = serving(*routes, at=at)
+        exposed(metrics)
+        if not at:
+            metrics.collected("gpt", "team/east", {"input": 1}, Decimal("0.5"))
+
+    assert exposed(metrics)['llmbatch_cost_usd_total{deployment="team/east",model="gpt"}'] == 0.5
+
+
+def test_what_is_counted_of_something_that_is_gone_ends_too():
+    """Results of a job that outlived its deployment are seen for an hour."""
+    metrics = Metrics()
+    metrics.finished("other", "Completed", 1.0)
+    metrics.answered("gpt", "team/gone", 1, 0)
+    metrics.serving = serving(at=60)
+    assert counted(metrics, "team/gone")
+    metrics.serving = serving(at=60 + HOUR)
+
+    assert counted(metrics, "team/gone") + counted(metrics, "other") == []
+
+
+def everything() -> Metrics:
+    """Metrics of which each has been counted, set or read."""
+    metrics = Metrics()
+    metrics.serving = serving(("gpt", "team/east"))
+    for gauge in (metrics.jobs, metrics.jobs_unfinished, metrics.oldest_job, metrics.files):
+        gauge.read = lambda: [(("x",), 1)]
+    metrics.deployment_ready.read = lambda: [(("team/east", "gpt", "Ready"), 1)]
+    metrics.active_batches.read = metrics.enqueued_tokens.read = lambda: [(("team/east", "gpt"), 1)]
+    metrics.provider_request("openAI", "files.create", "200", 0.1)
+    metrics.uploaded_bytes("openAI", 1)
+    metrics.expect_kinds(["BatchJob"])
+    metrics.kubernetes_request("get", "batchjobs", "200", 0.01)
+    return metrics
+
+
+def test_what_is_shown_is_what_the_page_tells():
+    """Nothing is exposed that docs/metrics.md does not have, and it tells of nothing that never comes."""
+    told = set(re.findall(r"^\| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+
+    shown = {re.sub(r"_(bucket|sum|count)$", "", name.partition("{")[0]) for name in exposed(everything())}
+
+    assert {name for name in shown if not name.startswith(("process_", "python_"))} == told
 
 
 def test_every_metric_is_described_as_it_is_shown():
