@@ -65,7 +65,6 @@ LIVE_OPTIONS: dict[str, Live] = {
 }  # fmt: skip
 LIVE_ARGUMENTS: dict[str, Live] = {"JOB": "job"}
 FILES = ("FILE",)
-FILE_OPTIONS = ("--kubeconfig",)
 
 
 def candidates(words: Sequence[str], ask: Ask) -> Answer:
@@ -155,7 +154,7 @@ def _typed(before: Iterable[str], parameters: Sequence[Parameter]) -> Typed:
 
 
 def _values(option: Parameter, typed: Typed, last: str, ask: Ask) -> Answer:
-    if option.metavar in FILES or set(option.flags) & set(FILE_OPTIONS):
+    if option.metavar in FILES:
         return Answer([], files=True)
     live: Live | None = next((LIVE_OPTIONS[flag] for flag in option.flags if flag in LIVE_OPTIONS), None)
     words: Sequence[str] = ask(live, typed.where) if live else option.choices
