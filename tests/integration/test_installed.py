@@ -36,7 +36,7 @@ def test_in_one_namespace_roles_are_enough(world, elsewhere, account, operator, 
     answers = base64.b64decode(world.get("Secret", "answers")["data"]["output.jsonl"])
     assert len(answers.splitlines()) == 3
     assert running.metric("llmbatch_leader") == 1
-    assert "status" not in elsewhere.get("BatchJob", "run")
+    assert "finalizers" not in elsewhere.get("BatchJob", "run")["metadata"]
     mine = [asked for asked in asked_in(world.cluster.audit_log) if f":{world.namespace}:" in asked.user]
     assert mine
     assert [asked for asked in mine if asked.decision == FORBIDDEN] == []
