@@ -146,6 +146,7 @@ def test_a_watch_that_is_told_to_end_leaves_the_terminal_clean(world, provider):
 
 def test_the_screen_is_drawn_only_when_something_looks_different(world, provider):
     """Changes that the table does not show cost no drawing; so a quiet terminal stays quiet."""
+    provider.behaviour(in_progress_seconds=3600.0)
     running_jobs(world, provider, "run-1")
 
     with on_terminal(world, "watch") as terminal:
