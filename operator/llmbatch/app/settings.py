@@ -35,8 +35,10 @@ class Settings(BaseSettings):
         description="Below this s3://BUCKET/PREFIX/ the operator's own credentials serve tenants without a Secret; a"
         " part {namespace} stands for theirs; repeatable.",
     )
-    metrics_address: str = Field("0.0.0.0:8080", description="Where /metrics is served.")
-    health_address: str = Field("0.0.0.0:8081", description="Where /healthz and /readyz are served.")
+    metrics_address: str = Field(":8080", description="Where /metrics is served; without a host on all addresses.")
+    health_address: str = Field(
+        ":8081", description="Where /healthz and /readyz are served; without a host on all addresses."
+    )
     log_format: Literal["json", "text"] = Field("json", description="json or text.")
     log_level: Literal["debug", "info", "warning"] = Field("info", description="debug, info or warning.")
     leader_elect: bool = Field(True, description="Work only while holding the Lease.")

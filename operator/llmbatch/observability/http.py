@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -66,7 +67,8 @@ async def _serve(address: str, routes: dict[str, Callable]) -> Server:
     runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        site = web.TCPSite(runner, host, port) if host else web.SockSite(runner, listening(port))
+        await site.start()
     except BaseException:
         await runner.cleanup()
         raise
@@ -74,8 +76,15 @@ async def _serve(address: str, routes: dict[str, Callable]) -> Server:
     return Server(runner, f"[{bound_host}]:{bound_port}" if ":" in bound_host else f"{bound_host}:{bound_port}")
 
 
+def listening(port: int, *, dual_stack: bool | None = None) -> socket.socket:
+    """A socket on all addresses: of IPv6 and IPv4, or of IPv4 alone on a node without IPv6. Raises OSError."""
+    if socket.has_dualstack_ipv6() if dual_stack is None else dual_stack:
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))
+
+
 def split_address(address: str) -> tuple[str | None, int]:
-    """Host and port of ``host:port``, ``[v6]:port`` or ``:port`` (all interfaces). Raises ValueError."""
+    """Host and port of ``host:port``, ``[v6]:port`` or ``:port`` (all addresses). Raises ValueError."""
     host, found, port = address.rpartition(":")
     if not found or not port.isdigit() or int(port) > 65535 or (":" in host and not host.startswith("[")):
         raise ValueError(f"{address!r} is not an address; write host:port")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+
 import aiohttp
 import pytest
 
-from llmbatch.observability.http import Health, serve_health, serve_metrics, split_address
+from llmbatch.app.settings import Settings
+from llmbatch.observability.http import Health, listening, serve_health, serve_metrics, split_address
 from llmbatch.observability.metrics import Metrics
 
 
@@ -52,6 +55,34 @@ async def test_a_port_in_use_is_an_error():
             await serve_health(server.address, live=lambda: (True, ""), ready=lambda: (True, ""))
     finally:
         await server.close()
+
+
+@pytest.mark.parametrize("host", ["[::1]", "127.0.0.1"])
+async def test_without_a_host_both_families_are_answered(host: str):
+    """In a cluster of IPv6 alone the kubelet and Prometheus come by IPv6, elsewhere by IPv4."""
+    server = await serve_health(":0", live=lambda: (True, ""), ready=lambda: (True, ""))
+    try:
+        port = server.address.rpartition(":")[2]
+        assert await ask(f"{host}:{port}", "/readyz") == (200, "ok\n")
+    finally:
+        await server.close()
+
+
+def test_a_node_without_ipv6_listens_on_ipv4():
+    """The process starts there too."""
+    with listening(0, dual_stack=False) as found:
+        assert found.family == socket.AF_INET
+        with socket.create_connection(("127.0.0.1", found.getsockname()[1])):
+            pass
+
+
+def test_the_defaults_are_all_addresses():
+    """A pod is scraped and asked for its health by whichever family the cluster has."""
+    settings = Settings()
+
+    assert [split_address(one) for one in (settings.metrics_address, settings.health_address)] == [
+        (None, 8080), (None, 8081),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
