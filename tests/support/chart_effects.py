@@ -157,7 +157,7 @@ EFFECTS = [
     Effect("watchNamespaces", ["team"], watched, [("team", "llmbatch-operator")]),
     argument("sharedNamespaces", ["models"], "--shared-deployment-namespace=models"),
     argument("allowNetworks", ["10.0.0.0/8"], "--allow-network=10.0.0.0/8"),
-    argument("ambientCredentialPrefixes", ["s3://b/p/"], "--ambient-credential-prefix=s3://b/p/"),
+    argument("ambientCredentialPrefixes", ["s3://bucket/p/"], "--ambient-credential-prefix=s3://bucket/p/"),
     argument("clusterID", "east", "--cluster-id=east"),
     argument("pollInterval", 10, "--poll-interval=10"),
     argument("logLevel", "debug", "--log-level=debug"),

@@ -2,6 +2,7 @@
 {{- define "llmbatch-operator.arguments" -}}
 - run
 {{- if .Values.leaderElection.enabled }}
+- --leader-elect
 - --lease-namespace=$(POD_NAMESPACE)
 - --lease-name={{ include "llmbatch-operator.fullname" . }}
 {{- else }}
@@ -28,4 +29,22 @@
 {{- range .Values.extraArgs }}
 - {{ . | quote }}
 {{- end }}
+{{- end }}
+
+{{/* The flags that are not for extraArgs and extraEnv, each with what sets it, as YAML. */}}
+{{- define "llmbatch-operator.ownFlags" -}}
+leader-elect: leaderElection.enabled
+no-leader-elect: leaderElection.enabled
+lease-namespace: the release's namespace
+lease-name: fullnameOverride
+namespace: watchNamespaces
+shared-deployment-namespace: sharedNamespaces
+allow-network: allowNetworks
+ambient-credential-prefix: ambientCredentialPrefixes
+cluster-id: clusterID
+poll-interval: pollInterval
+log-level: logLevel
+log-format: logFormat
+metrics-address: the container's ports
+health-address: the container's ports
 {{- end }}

@@ -1,63 +1,90 @@
-{{/* What the schema cannot say of values that depend on each other: one error that tells all that is wrong. */}}
+{{/* What the schema cannot say, such as of values that depend on each other: one error that tells all that is wrong. */}}
 {{- define "llmbatch-operator.checks" -}}
 {{- $wrong := list }}
-{{- with .Values }}
-{{- if and (gt (int .replicaCount) 1) (not .leaderElection.enabled) }}
-{{- $wrong = append $wrong (printf "replicaCount is %d: more than one pod needs leaderElection.enabled" (int .replicaCount)) }}
+{{- range list "podFaults" "flagFaults" "monitoringFaults" "networkFaults" }}
+{{- $wrong = include (print "llmbatch-operator." .) $ | splitList "\n" | compact | concat $wrong }}
 {{- end }}
-{{- $least := .podDisruptionBudget.minAvailable }}
-{{- if and .podDisruptionBudget.enabled (not (kindIs "string" $least)) (gt (int .replicaCount) 1) }}
-{{- if ge (int $least) (int .replicaCount) }}
-{{- $wrong = append $wrong (printf "podDisruptionBudget.minAvailable is %d of %d pods: no node could be drained" (int $least) (int .replicaCount)) }}
-{{- end }}
-{{- end }}
-{{- if not (or .serviceAccount.create .serviceAccount.name) }}
-{{- $wrong = append $wrong "serviceAccount.create is false: name the account in serviceAccount.name" }}
-{{- end }}
-{{- if and .metrics.serviceMonitor.enabled (not .metrics.service.enabled) }}
-{{- $wrong = append $wrong "metrics.serviceMonitor.enabled needs metrics.service.enabled; metrics.podMonitor.enabled does not" }}
-{{- end }}
-{{- if and .metrics.serviceMonitor.enabled .metrics.podMonitor.enabled }}
-{{- $wrong = append $wrong "metrics.serviceMonitor.enabled and metrics.podMonitor.enabled together would count everything twice" }}
-{{- end }}
-{{- $networks := dict
-  "allowNetworks" .allowNetworks
-  "networkPolicy.apiServer.cidrs" .networkPolicy.apiServer.cidrs
-  "networkPolicy.providers.cidrs" .networkPolicy.providers.cidrs
-  "networkPolicy.providers.except" .networkPolicy.providers.except }}
-{{- range $name, $listed := $networks }}
-{{- range $listed }}
-{{- with include "llmbatch-operator.networkFault" . }}
-{{- $wrong = append $wrong (printf "%s: %s" $name .) }}
-{{- end }}
-{{- end }}
-{{- end }}
-{{- end }}
-{{- if $wrong }}
-{{- printf "\n\n* %s\n" (join "\n* " $wrong) | fail }}
+{{- with $wrong }}
+{{- printf "\n\n* %s\n" (join "\n* " .) | fail }}
 {{- end }}
 {{- end }}
 
-{{/* Why an IPv4 network is none, or nothing. The operator and the API server take no network with host bits either. */}}
-{{- define "llmbatch-operator.networkFault" -}}
-{{- $network := . }}
-{{- $address := splitList "/" . | first }}
-{{- $length := splitList "/" . | last | int }}
-{{- if not (contains ":" $address) }}
-{{- $octets := splitList "." $address }}
-{{- $host := 0 }}
-{{- $valid := and (eq (len $octets) 4) (le $length 32) }}
-{{- range $at, $octet := $octets }}
-{{- $valid = and $valid (ne $octet "") (le (int $octet) 255) }}
-{{- /* Of this octet, so many lowest bits are the host's. */}}
-{{- $bits := sub (mul 8 (add1 $at)) $length | max 0 | min 8 | int }}
-{{- $size := index (list 1 2 4 8 16 32 64 128 256) $bits }}
-{{- $host = add $host (mod (int $octet) $size) }}
+{{/* What is wrong with how the pods run: as in those below, a line for each fault. */}}
+{{- define "llmbatch-operator.podFaults" -}}
+{{- $pods := int .Values.replicaCount }}
+{{- if and (gt $pods 1) (not .Values.leaderElection.enabled) }}
+{{ printf "replicaCount is %d: more than one pod needs leaderElection.enabled" $pods }}
 {{- end }}
-{{- if not $valid }}
-{{- printf "%s is no network; write it as 10.1.0.0/16" $network }}
-{{- else if $host }}
-{{- printf "%s is an address in a network; with /%d the bits behind the first %d must be 0" $network $length $length }}
+{{- with .Values.podDisruptionBudget }}
+{{- $least := .minAvailable | default "" | toString }}
+{{- /* Of a percentage the cluster takes the next whole pod, and so many must stay. */}}
+{{- $part := div (add (mul (trimSuffix "%" $least | int) $pods) 99) 100 | int }}
+{{- if and .enabled (gt $pods 1) (ge (hasSuffix "%" $least | ternary $part (int $least)) $pods) }}
+{{ printf "podDisruptionBudget.minAvailable is %s of %d pods: no node could be drained" $least $pods }}
+{{- end }}
+{{- if and .enabled (not (or .minAvailable .maxUnavailable)) }}
+podDisruptionBudget.enabled needs maxUnavailable or minAvailable
+{{- end }}
+{{- end }}
+{{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) }}
+serviceAccount.create is false: name the account in serviceAccount.name
+{{- end }}
+{{- end }}
+
+{{- define "llmbatch-operator.flagFaults" -}}
+{{- $interval := .Values.pollInterval }}
+{{- if or (lt (float64 $interval) 0.2) (gt (float64 $interval) 3600.0) }}
+{{ printf "pollInterval is %v: it must be 0.2 to 3600 seconds" $interval }}
+{{- end }}
+{{- range $flag, $owner := include "llmbatch-operator.ownFlags" . | fromYaml }}
+{{- range $.Values.extraArgs }}
+{{- $given := splitList "=" . | first }}
+{{- if eq $given (print "--" $flag) }}
+{{ printf "extraArgs: %s is set by %s" $given $owner }}
+{{- end }}
+{{- end }}
+{{- range $.Values.extraEnv }}
+{{- if eq (upper .name) (printf "LLMBATCH_%s" (upper $flag | replace "-" "_")) }}
+{{ printf "extraEnv: %s is set by %s" .name $owner }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "llmbatch-operator.monitoringFaults" -}}
+{{- with .Values.metrics }}
+{{- if and .serviceMonitor.enabled (not .service.enabled) }}
+metrics.serviceMonitor.enabled needs metrics.service.enabled; metrics.podMonitor.enabled does not
+{{- end }}
+{{- if and .serviceMonitor.enabled .podMonitor.enabled }}
+metrics.serviceMonitor.enabled and metrics.podMonitor.enabled together would count everything twice
+{{- end }}
+{{- $alerts := dict }}
+{{- range ($.Files.Get "files/rules.yaml" | fromYaml).groups }}
+{{- range .rules }}
+{{- $_ := set $alerts .alert true }}
+{{- end }}
+{{- end }}
+{{- range .prometheusRule.disabled }}
+{{- if not (hasKey $alerts .) }}
+{{ printf "metrics.prometheusRule.disabled: there is no alert %s" . }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "llmbatch-operator.networkFaults" -}}
+{{- $policy := .Values.networkPolicy }}
+{{- $networks := dict
+  "allowNetworks" .Values.allowNetworks
+  "networkPolicy.apiServer.cidrs" $policy.apiServer.cidrs
+  "networkPolicy.providers.cidrs" $policy.providers.cidrs
+  "networkPolicy.providers.except" $policy.providers.except }}
+{{- range $name, $listed := $networks }}
+{{- range $listed }}
+{{- with include "llmbatch-operator.networkFault" . }}
+{{ printf "%s: %s" $name . }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

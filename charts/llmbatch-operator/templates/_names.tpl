@@ -13,9 +13,18 @@ name has it stays within 63 characters.
 {{- .Values.fullnameOverride | default $full | trunc 53 | trimSuffix "-" }}
 {{- end }}
 
+{{/*
+What the name of an object ends with that lies in another namespace than the release, where a release of the same name
+may have one too. No namespace has a dot. Called with a list of the root and the namespace.
+*/}}
+{{- define "llmbatch-operator.origin" -}}
+{{- $from := (first .).Release.Namespace }}
+{{- if ne (last .) $from }}.{{ $from }}{{ end }}
+{{- end }}
+
 {{- define "llmbatch-operator.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "llmbatch-operator.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "llmbatch-operator.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/*
@@ -31,13 +40,13 @@ Called with a list of the root and, where there are some, the object's further l
   "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") }}
 {{- $selector := include "llmbatch-operator.selectorLabels" $root | fromYaml }}
 {{- $more := rest . | first | default dict }}
-{{- merge $selector $own $more $root.Values.commonLabels | toYaml }}
+{{- merge $selector $own $more ($root.Values.commonLabels | default dict) | toYaml }}
 {{- end }}
 
 {{/* Labels of the pods: those that change with every version would restart them for nothing. */}}
 {{- define "llmbatch-operator.podLabels" -}}
 {{- $selector := include "llmbatch-operator.selectorLabels" . | fromYaml }}
-{{- merge $selector .Values.podLabels .Values.commonLabels | toYaml }}
+{{- merge $selector (.Values.podLabels | default dict) (.Values.commonLabels | default dict) | toYaml }}
 {{- end }}
 
 {{- define "llmbatch-operator.serviceAccountName" -}}
@@ -53,7 +62,7 @@ Called with a list of the root and, where there are some, the object's further l
 {{/* Namespaces to work in, as a JSON list; none is all of them. */}}
 {{- define "llmbatch-operator.namespaces" -}}
 {{- if .Values.watchNamespaces }}
-{{- concat .Values.watchNamespaces .Values.sharedNamespaces | uniq | toJson }}
+{{- concat .Values.watchNamespaces (.Values.sharedNamespaces | default list) | uniq | toJson }}
 {{- else -}}
 []
 {{- end }}

@@ -41,7 +41,7 @@ of the namespace that it is in.
   verbs: [create]
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  resourceNames: [{{ include "llmbatch-operator.fullname" . }}]
+  resourceNames: [{{ include "llmbatch-operator.fullname" . | quote }}]
   verbs: [get, update]
 {{- end }}
 
@@ -70,9 +70,9 @@ metadata:
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: {{ $scope }}Role
-  name: {{ .name }}
+  name: {{ .name | quote }}
 subjects:
   - kind: ServiceAccount
-    name: {{ include "llmbatch-operator.serviceAccountName" .root }}
-    namespace: {{ .root.Release.Namespace }}
+    name: {{ include "llmbatch-operator.serviceAccountName" .root | quote }}
+    namespace: {{ .root.Release.Namespace | quote }}
 {{ end }}

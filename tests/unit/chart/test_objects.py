@@ -14,7 +14,7 @@ from typer.main import get_command
 from llmbatch import __version__
 from llmbatch.app.cli import main
 from llmbatch.app.settings import Settings
-from support.helm import CHART, RELEASE, VALUE_SETS, Object, Rendered, helm, render, value_set
+from support.helm import CHART, NAMESPACE, RELEASE, VALUE_SETS, Object, Rendered, helm, render, value_set
 
 ROOT = CHART.parents[1]
 SETS = sorted(VALUE_SETS.glob("*.yaml"))
@@ -109,6 +109,66 @@ def test_long_names_stay_within_the_limits(release: str):
     assert [name for name in names if len(name) > 63] == []
 
 
+MONITORED = {
+    name: {"enabled": True, "namespace": "monitoring"} for name in ("serviceMonitor", "prometheusRule", "dashboard")
+}
+
+
+def test_releases_of_one_name_do_not_meet():
+    """Teams can each have one of the same name: what lies outside of their namespaces is called after these. Only in
+    the namespaces that they work in would they meet, where two would do the same work."""
+    values = {"crds": {"enabled": False}, "rbac": {"aggregatedRoles": False}}
+    one, other = (
+        {
+            (item["kind"], item["metadata"]["namespace"], item["metadata"]["name"])
+            for item in render({**values, "watchNamespaces": [f"work-of-{namespace}"]}, namespace=namespace)
+        }
+        for namespace in ("team-a", "team-b")
+    )
+
+    assert {kind for kind, *_ in one} > {"Role", "RoleBinding"}
+    assert one & other == set()
+
+
+def test_in_its_own_namespace_a_release_needs_no_longer_names():
+    """A namespace that is named though it is the release's changes nothing."""
+    values = {"metrics": {name: {**given, "namespace": NAMESPACE} for name, given in MONITORED.items()}}
+    made = render(values)
+
+    assert {item["metadata"]["name"] for item in made if item["metadata"].get("namespace") == NAMESPACE} == {
+        RELEASE,
+        f"{RELEASE}-metrics",
+        f"{RELEASE}-lease",
+    }
+
+
+def shape(found: object) -> object:
+    """What stands where, with the type in place of each text and number."""
+    if isinstance(found, dict):
+        return {key: shape(inner) for key, inner in found.items()}
+    return [shape(inner) for inner in found] if isinstance(found, list) else type(found)
+
+
+def named(name: str) -> Rendered:
+    """A release in which everything that can be called like this is."""
+    values = {
+        "crds": {"enabled": False},
+        "fullnameOverride": name,
+        "nameOverride": name,
+        "priorityClassName": name,
+        "serviceAccount": {"name": name},
+        "imagePullSecrets": [{"name": name}],
+        "watchNamespaces": [name],
+        "networkPolicy": {"enabled": True},
+    }
+    return render(values, release=name, namespace=name)
+
+
+def test_a_name_that_looks_like_a_number_is_a_name():
+    """A namespace, a release or a class may be called 123; the API server takes no number for it."""
+    assert shape(list(named("123"))) == shape(list(named("abc")))
+
+
 def test_a_rollout_is_caused_by_the_pods_alone():
     """A label that tells of the chart's version does not restart pods whose image stays."""
     assert "helm.sh/chart" not in render().pod["metadata"]["labels"]
@@ -176,6 +236,11 @@ def test_the_lease_is_the_releases_own():
     ]
 
 
+def test_no_variable_switches_leader_election_off():
+    """A flag wins over LLMBATCH_LEADER_ELECT, which may come from a ConfigMap that the chart cannot see."""
+    assert "--leader-elect" in render().container["args"]
+
+
 def test_the_holder_of_the_lease_names_the_pod():
     """The operator learns the pod's name and namespace from the pod."""
     fields = {found["name"]: found["valueFrom"]["fieldRef"]["fieldPath"] for found in render().container["env"]}
@@ -232,7 +297,7 @@ def test_with_watched_namespaces_there_is_no_right_on_the_cluster():
 def test_with_watched_namespaces_the_name_of_the_cluster_can_be_read():
     """Without a configured name the UID of kube-system is read: that, and nothing else there."""
     made = render({"watchNamespaces": ["team"]})
-    role = made.one("Role", f"{RELEASE}-cluster")
+    role = made.one("Role", f"{RELEASE}-cluster.{NAMESPACE}")
 
     assert role["metadata"]["namespace"] == "kube-system"
     assert role["rules"] == [
@@ -328,20 +393,38 @@ def test_the_policy_lets_through_what_is_named_and_what_is_allowed():
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     assert [port["protocol"] for port in dns["ports"]] == ["UDP", "TCP"]
     assert api_server["to"] == [{"ipBlock": {"cidr": "10.96.0.1/32"}}]
-    assert {peer["ipBlock"]["cidr"] for peer in providers["to"]} == {"0.0.0.0/0", "::/0"}
+    assert [peer["ipBlock"] for peer in providers["to"]] == [
+        {"cidr": "198.51.100.0/24"},
+        {"cidr": "192.168.40.0/21", "except": ["192.168.42.0/24"]},
+        {"cidr": "2001:db8:40::/48"},
+    ]
     assert [peer["ipBlock"]["cidr"] for peer in allowed["to"]] == ["10.20.0.0/16", "fd12:3456::/32"]
     assert proxy["ports"] == [{"port": 3128}]
     assert [rule["ports"] for rule in spec["ingress"]] == [[{"port": "metrics"}]]
 
 
+def excepted(**providers: list[str]) -> dict[str, list[str]]:
+    """The exceptions to each network of the providers."""
+    spec = render({"networkPolicy": {"enabled": True, "providers": providers}}).one("NetworkPolicy")["spec"]
+    return {peer["ipBlock"]["cidr"]: peer["ipBlock"].get("except", []) for peer in spec["egress"][2]["to"]}
+
+
 def test_exceptions_are_of_the_networks_family():
     """The API server takes no IPv4 exception to an IPv6 network."""
-    spec = render({"networkPolicy": {"enabled": True}}).one("NetworkPolicy")["spec"]
-    blocks = {peer["ipBlock"]["cidr"]: peer["ipBlock"]["except"] for peer in spec["egress"][2]["to"]}
+    blocks = excepted()
 
     assert [network for network in blocks["0.0.0.0/0"] if ":" in network] == []
     assert [network for network in blocks["::/0"] if ":" not in network] == []
     assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(blocks["0.0.0.0/0"])
+
+
+def test_exceptions_lie_within_the_network():
+    """The API server takes none that is not a part of the network, so that networks can be narrowed alone."""
+    cidrs = ["10.1.0.0/16", "198.51.100.0/24", "fd00::/8", "2001:db8::/32"]
+    blocks = excepted(cidrs=cidrs, **{"except": ["10.0.0.0/8", "10.1.128.0/17", "10.1.0.0/16", "FD12::/16"]})
+
+    assert blocks == dict(zip(cidrs, (["10.1.128.0/17"], [], ["FD12::/16"], []), strict=True))
+    assert not any(excepted(cidrs=cidrs).values())
 
 
 # --- monitoring -----------------------------------------------------------------------------------------------------
