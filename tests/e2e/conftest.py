@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 
@@ -40,11 +41,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def pods() -> Iterator[PodCluster]:
     """The cluster of this run."""
-    try:
-        with pod_cluster(os.environ) as found:
-            yield found
-    except (NodeError, BuildError) as error:
-        pytest.exit(str(error), returncode=pytest.ExitCode.INTERNAL_ERROR)
+    with contextlib.ExitStack() as stack:
+        try:
+            found = stack.enter_context(pod_cluster(os.environ))
+        except (NodeError, BuildError) as error:
+            pytest.exit(str(error), returncode=pytest.ExitCode.INTERNAL_ERROR)
+        yield found
 
 
 @pytest.fixture(scope="session")

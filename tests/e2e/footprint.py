@@ -21,7 +21,7 @@ def footprint(layout: Layout) -> dict[str, list[str]]:
     paths = (*MOUNT_POINTS, layout.state, layout.before)
     return {
         "mounts": sorted(line.split(" ", 1)[1] for line in _lines(PROC / "self" / "mountinfo")),
-        "cgroups": sorted(folder for folder, _, _ in os.walk(CGROUPS)),
+        "cgroups": sorted(str(path) for path in CGROUPS.glob("*/*/")),  # deeper ones are others'
         "interfaces": sorted(path.name for path in Path("/sys/class/net").iterdir()),
         "routes": sorted(_lines(PROC / "net" / "route")),
         "rules": run(nft).splitlines(),
