@@ -283,9 +283,10 @@ def test_cancel_waits_for_the_end(world, provider):
     running_jobs(world, provider, "run-1")
     provider.behaviour(hold=False, in_progress_seconds=600.0)
 
-    done = plugin(world, "cancel", "typo", "run-1", "--wait")
+    done = plugin(world, "cancel", "typo", "run-1", "--wait", "-o", "json")
 
     assert done.returncode == 3
+    assert [(job["name"], job["phase"]) for job in json.loads(done.stdout)] == [("run-1", "Cancelled")]
     assert "BatchJob typo does not exist" in done.stderr
     assert "BatchJob run-1 has ended: Cancelled" in done.stderr
     assert status(world.get("BatchJob", "run-1"))["phase"] == "Cancelled"
@@ -301,7 +302,10 @@ def test_retry_makes_a_new_job_of_an_old_one(world, provider):
     first = plugin(world, "retry", "run-1")
     assert (first.returncode, first.stdout) == (0, "run-1-retry-1\n")
     world.finished("run-1-retry-1")
-    assert plugin(world, "retry", "run-1-retry-1").stdout == "run-1-retry-2\n"
+    second = plugin(world, "retry", "run-1-retry-1", "-o", "json")
+    printed = json.loads(second.stdout)["metadata"]
+    assert printed["name"] == "run-1-retry-2"
+    assert "managedFields" not in printed
 
     made = world.finished("run-1-retry-2")
     assert status(made)["phase"] == "Succeeded"

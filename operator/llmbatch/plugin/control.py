@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -11,9 +12,11 @@ import typer
 
 from llmbatch.api import BatchJob
 from llmbatch.api.batchjob import Phase
+from llmbatch.plugin.board import Row, data_of
 from llmbatch.plugin.connection import Connection, connected
 from llmbatch.plugin.exits import Exit, explained, run, say
-from llmbatch.plugin.options import Context, JobNames, Kubeconfig, Namespace, Timeout, Where, job_name
+from llmbatch.plugin.options import Context, Format, JobNames, Kubeconfig, Namespace, Output, Timeout, Where, job_name
+from llmbatch.plugin.printing import json_text, yaml_text
 from llmbatch.plugin.waiting import finished
 
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until the jobs have ended.")]
@@ -31,6 +34,7 @@ def cancel(
     jobs: JobNames,
     wait: Wait = False,
     timeout: Timeout = None,
+    output: Output = Format.TABLE,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -39,19 +43,29 @@ def cancel(
 
     With --wait, ends when all of them have ended, however that was.
     """
-    run(_decide(Where(namespace, context, kubeconfig), jobs, cancelling, wait=wait, limit=timeout))
+    run(_decide(Where(namespace, context, kubeconfig), jobs, cancelling, output, wait=wait, limit=timeout))
 
 
 def suspend(
-    jobs: JobNames, namespace: Namespace = None, context: Context = None, kubeconfig: Kubeconfig = None
+    jobs: JobNames,
+    output: Output = Format.TABLE,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
 ) -> None:
     """Hold jobs that are not submitted yet. A batch that runs already goes on."""
-    run(_decide(Where(namespace, context, kubeconfig), jobs, suspending))
+    run(_decide(Where(namespace, context, kubeconfig), jobs, suspending, output))
 
 
-def resume(jobs: JobNames, namespace: Namespace = None, context: Context = None, kubeconfig: Kubeconfig = None) -> None:
+def resume(
+    jobs: JobNames,
+    output: Output = Format.TABLE,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
     """Let suspended jobs go on."""
-    run(_decide(Where(namespace, context, kubeconfig), jobs, resuming))
+    run(_decide(Where(namespace, context, kubeconfig), jobs, resuming, output))
 
 
 def cancelling(job: BatchJob) -> Decision:
@@ -100,13 +114,14 @@ async def _decide(
     where: Where,
     jobs: Sequence[str],
     decide: Callable[[BatchJob], Decision],
+    form: Format,
     *,
     wait: bool = False,
     limit: timedelta | None = None,
 ) -> Exit:
     """One job after the other; one that cannot be changed does not keep the others from it."""
     worst = Exit.DONE
-    awaited: list[BatchJob] = []
+    changed: list[BatchJob] = []
     async with connected(where) as connection:
         for name in dict.fromkeys(map(job_name, jobs)):
             try:
@@ -117,9 +132,12 @@ async def _decide(
                 worst = worst or stop.code
             else:
                 worst = worst or (Exit.NO if refused else Exit.DONE)
-                awaited += [] if refused else [job]
+                changed += [] if refused else [job]
         if wait:
-            await _await_ends(connection, awaited, limit)
+            changed = await _ended(connection, changed, limit)
+    if form is not Format.TABLE:
+        told = [data_of(Row(job)) for job in changed]
+        sys.stdout.write(json_text(told) if form is Format.JSON else yaml_text(told))
     return worst
 
 
@@ -135,12 +153,15 @@ async def _apply(connection: Connection, name: str, decide: Callable[[BatchJob],
     return job, decision.refused
 
 
-async def _await_ends(connection: Connection, jobs: Sequence[BatchJob], limit: timedelta | None) -> None:
-    """However they end: cancelled, or finished just before. Raises Stop when the time for all of them is over."""
+async def _ended(connection: Connection, jobs: Sequence[BatchJob], limit: timedelta | None) -> list[BatchJob]:
+    """The jobs when they have ended, cancelled or finished just before. Raises Stop when the time for all is over."""
     begun = time.monotonic()
+    found = []
     for job in jobs:
         left = limit - timedelta(seconds=time.monotonic() - begun) if limit else None
         ended = await finished(connection, job, within=left)
         counts = ended.status.request_counts
         done = f", with {counts.completed} of {counts.total} requests answered" if counts else ""
         say(f"BatchJob {job.metadata.name} has ended: {ended.status.phase.value}{done}")
+        found.append(ended)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -11,8 +12,8 @@ from llmbatch.kube.client import target_of
 from llmbatch.kube.errors import AlreadyExists
 from llmbatch.plugin.connection import Connection, Manifest, connected
 from llmbatch.plugin.exits import Exit, Stop, run, say
-from llmbatch.plugin.options import Context, JobName, Kubeconfig, Namespace, Where, job_name
-from llmbatch.plugin.printing import yaml_text
+from llmbatch.plugin.options import Context, Format, JobName, Kubeconfig, Namespace, Output, Where, job_name
+from llmbatch.plugin.printing import json_text, yaml_text
 from llmbatch.plugin.repeating import manifest_of_retry, name_of_retry, why_not
 
 TRIES = 20
@@ -30,6 +31,7 @@ def retry(
     name: Name = None,
     force: Force = False,
     dry_run: DryRun = False,
+    output: Output = Format.TABLE,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -37,12 +39,12 @@ def retry(
     """Run the file of a job that has ended again, as a new job of the same spec: jobs cannot be changed.
 
     All requests of the file are run, also those that were answered. Results go beside those of the old job. The new
-    job's name is printed on standard output.
+    job's name is printed on standard output, or with -o json or yaml the job.
     """
-    run(_retry(Where(namespace, context, kubeconfig), job_name(job), name, force=force, dry_run=dry_run))
+    run(_retry(Where(namespace, context, kubeconfig), job_name(job), name, output, force=force, dry_run=dry_run))
 
 
-async def _retry(where: Where, old: str, name: str | None, *, force: bool, dry_run: bool) -> Exit:
+async def _retry(where: Where, old: str, name: str | None, form: Format, *, force: bool, dry_run: bool) -> Exit:
     async with connected(where) as connection:
         job = await connection.get(BatchJob, old)
         if not force and (why := why_not(job) or await _missing_file(connection, job)):
@@ -51,14 +53,20 @@ async def _retry(where: Where, old: str, name: str | None, *, force: bool, dry_r
         if dry_run:
             taken = await _names(connection)
             made = manifest_of_retry(stored, name or name_of_retry(old, taken.__contains__))
-            typer.echo(yaml_text(made), nl=False)
+            sys.stdout.write(json_text(made) if form is Format.JSON else yaml_text(made))
             return Exit.DONE
         made = await _made(connection, stored, name)
     new = made["metadata"]["name"]
-    typer.echo(new)
+    texts = {Format.JSON: json_text, Format.YAML: yaml_text}
+    sys.stdout.write(texts[form](_readable(made)) if form in texts else f"{new}\n")
     file, home = job.spec.input_file_ref.name, made["metadata"]["namespace"]
     say(f"BatchJob {new} runs file {file} again; to follow it: kubectl llmbatch watch {new} -n {home}")
     return Exit.DONE
+
+
+def _readable(made: Manifest) -> Manifest:
+    """The object without the API server's own book-keeping, which kubectl leaves out too."""
+    return {**made, "metadata": {key: value for key, value in made["metadata"].items() if key != "managedFields"}}
 
 
 async def _missing_file(connection: Connection, job: BatchJob) -> str | None:
