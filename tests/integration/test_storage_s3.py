@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import os
 import resource
@@ -41,9 +42,11 @@ def secret_of(data: dict[str, str]) -> StoredObjects:
     return StoredObjects({("Secret", NAMESPACE, "s3"): {key: value.encode() for key, value in data.items()}})
 
 
-def a_source(credentials: dict[str, str], url: str, networks: Networks | None = None) -> Source:
+def a_source(
+    credentials: dict[str, str], url: str, networks: Networks | None = None, own: Ambient | None = None
+) -> Source:
     spec = batchfile.Source.model_validate({"url": url, "credentialsSecretRef": {"name": "s3"}})
-    return source_for(spec, NAMESPACE, secret_of(credentials), networks or Networks(), Ambient())
+    return source_for(spec, NAMESPACE, secret_of(credentials), networks or Networks(), own or Ambient())
 
 
 def a_sink(credentials: dict[str, str], url: str) -> Sink:
@@ -164,6 +167,10 @@ async def test_nothing_of_the_operators_environment_is_used(
         "AWS_SKIP_SIGNATURE": "true", "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true", "AWS_S3_EXPRESS": "true",
         "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"), "AWS_ROLE_ARN": "arn:aws:iam::1:role/operator",
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": nowhere, "AWS_REGION": "eu-west-3", "AWS_ALLOW_HTTP": "false",
+        "AWS_SERVER_SIDE_ENCRYPTION": "sse-c", "AWS_SSE_KMS_KEY_ID": "arn:OPERATORSKMS",
+        "AWS_SSE_BUCKET_KEY_ENABLED": "true", "AWS_SSE_CUSTOMER_KEY_BASE64": base64.b64encode(b"k" * 32).decode(),
+        "AWS_CHECKSUM_ALGORITHM": "sha256", "AWS_CONDITIONAL_PUT": "disabled", "AWS_COPY_IF_NOT_EXISTS": "multipart",
+        "AWS_IMDSV1_FALLBACK": "true", "AWS_DISABLE_BULK_DELETE": "true", "AWS_USER_AGENT": "OPERATORSAGENT",
         "HTTP_PROXY": nowhere, "http_proxy": nowhere, "ALL_PROXY": nowhere, "NO_PROXY": "*", "no_proxy": "*",
     }  # fmt: skip
     for key, value in hostile.items():
@@ -176,12 +183,13 @@ async def test_nothing_of_the_operators_environment_is_used(
 
     async with a_store(handler) as credentials:
         with pytest.raises(SourceNotFound):
-            await read(a_source(credentials, "s3://bucket/key"))
+            await read(a_source(credentials, "s3://bucket/key", own=Ambient((), os.environ)))
     assert [request.path for request in seen] == ["/bucket/key"]
     assert f"Credential={ACCESS_KEY}/" in seen[0].headers["Authorization"]
     assert "/eu-central-1/s3/" in seen[0].headers["Authorization"]
     assert "OPERATORS" not in str(seen[0].headers)
     assert "Proxy-Authorization" not in seen[0].headers
+    assert [name for name in seen[0].headers if name.lower().startswith("x-amz-server-side")] == []
 
 
 @asynccontextmanager

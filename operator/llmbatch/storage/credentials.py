@@ -71,7 +71,8 @@ class Credentials:
 
 def connect(bucket: str, credentials: Credentials, proxy: str) -> S3Store:
     """The bucket with these credentials, reached through this proxy only."""
-    # Given even where it is the default: what is not given is read from the operator's environment.
+    # Given even where it is the default: what is not given is read from the operator's environment. What cannot be
+    # given as a default is taken out of that (ambient.SHAPING).
     config: S3Config = {
         "endpoint": credentials.endpoint,
         "aws_endpoint_url_s3": credentials.endpoint,
@@ -83,6 +84,8 @@ def connect(bucket: str, credentials: Credentials, proxy: str) -> S3Store:
         "s3_express": False,
         "request_payer": False,
         "disable_tagging": True,
+        "disable_bulk_delete": False,
+        "imdsv1_fallback": False,
     }
     options: ClientConfig = {
         **CLIENT,

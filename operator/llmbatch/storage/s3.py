@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
@@ -93,6 +93,18 @@ class Place:
         return f"s3://{self.bucket}/{self.key}"
 
 
+class OwnWay(Protocol):
+    """Opens a bucket with the operator's own credentials."""
+
+    def store(self) -> S3Store:
+        """The bucket. Raises CredentialsError (CredentialsInvalid)."""
+        ...
+
+    def tell(self, error: Exception) -> None:
+        """Let the administrator know of a failure."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """One bucket as a tenant may use it: whose Secret, which networks, and how its failures are told."""
@@ -104,8 +116,8 @@ class Bucket:
     networks: NetworkPolicy
     failures: Failures
     patience: Patience = Patience()
-    ambient: Callable[[], S3Store] | None = None
-    """Opens it with the operator's own credentials, where there is no Secret and the administrator lets that be."""
+    ambient: OwnWay | None = None
+    """There where the administrator lets that be; used without a Secret only."""
 
     async def check(self) -> None:
         """Whether the Secret is usable and the endpoint allowed, without asking the store.
@@ -119,15 +131,23 @@ class Bucket:
     async def open(self) -> AsyncIterator[OpenBucket]:
         """The bucket, ready for use. Raises as ``check`` does."""
         if self._own is not None:
-            yield OpenBucket(self._own(), self.place, self.failures, None, self.patience)
+            yield OpenBucket(self._own.store(), self.place, self.failures, self._own, self.patience)
             return
         credentials = await self._usable_credentials()
         async with Gate(Target.of(credentials.endpoint), self.networks) as gate:
-            store = connect(self.place.bucket, credentials, gate.url)
-            yield OpenBucket(store, self.place, self.failures, gate, self.patience)
+            yield OpenBucket(self._connect(credentials, gate), self.place, self.failures, gate, self.patience)
+
+    def _connect(self, credentials: Credentials, gate: Gate) -> S3Store:
+        try:
+            return connect(self.place.bucket, credentials, gate.url)
+        except (BaseError, ValueError):
+            raise self.failures.failed(
+                f"{self.place}: the operator's own AWS_… variables keep it from using any store; ask the administrator"
+                " to correct them"
+            ) from None
 
     @property
-    def _own(self) -> Callable[[], S3Store] | None:
+    def _own(self) -> OwnWay | None:
         return self.ambient if self.credentials is None else None
 
     async def _usable_credentials(self) -> Credentials:
@@ -170,8 +190,8 @@ class OpenBucket:
     store: S3Store = field(repr=False)
     place: Place
     failures: Failures
-    gate: Gate | None = field(repr=False)
-    """Where it leads; None for the operator's own store."""
+    way: Gate | OwnWay = field(repr=False)
+    """The gate that a tenant's credentials lead through, or the way to the operator's own store."""
     patience: Patience
 
     async def head(self, key: str) -> Version:
@@ -219,7 +239,7 @@ class OpenBucket:
 
     def too_slow(self) -> StorageError:
         """What is told of a store that is not waited for any longer."""
-        return self.failures.failed(f"{self.place}: the store is silent or too slow; it is tried again")
+        return self._unusable("the store is silent or too slow", TimeoutError())
 
     @asynccontextmanager
     async def _told(self, seconds: float | None) -> AsyncIterator[asyncio.Timeout]:
@@ -233,16 +253,25 @@ class OpenBucket:
             raise self._translated(error) from None
 
     def _translated(self, error: Exception) -> StorageError:
-        if self.gate and self.gate.refusal:
-            return _not_allowed(self.place, self.gate.refusal)
+        if isinstance(self.way, Gate) and self.way.refusal:
+            return _not_allowed(self.place, self.way.refusal)
         if isinstance(error, FileNotFoundError):
             return self.failures.missing(f"{self.place}: no such bucket or object{_code(error)}")
         if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
-            whose = "the credentials" if self.gate else "the operator's own credentials"
+            whose = "the credentials" if isinstance(self.way, Gate) else "the operator's own credentials"
             return self.failures.denied(
                 f"{self.place}: the store refused {whose}{_code(error)}; check the key and its permissions"
             )
-        return self.failures.failed(f"{self.place}: the store cannot be used just now{_code(error)}; it is tried again")
+        return self._unusable(f"the store cannot be used just now{_code(error)}", error)
+
+    def _unusable(self, what: str, error: Exception) -> StorageError:
+        if isinstance(self.way, Gate):
+            return self.failures.failed(f"{self.place}: {what}; it is tried again")
+        self.way.tell(error)
+        return self.failures.failed(
+            f"{self.place}: {what} with the operator's own credentials; it is tried again, ask the administrator if it"
+            " stays so"
+        )
 
 
 def _not_allowed(place: Place, why: str) -> StorageError:

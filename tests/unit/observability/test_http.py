@@ -78,7 +78,7 @@ def test_a_node_without_ipv6_listens_on_ipv4():
 
 def test_the_defaults_are_all_addresses():
     """A pod is scraped and asked for its health by whichever family the cluster has."""
-    settings = Settings()
+    settings = Settings.model_validate({})
 
     assert [split_address(one) for one in (settings.metrics_address, settings.health_address)] == [
         (None, 8080), (None, 8081),

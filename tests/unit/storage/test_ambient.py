@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +16,13 @@ from aiohttp import web
 from llmbatch.api import batchfile, batchjob
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.ambient import AmbientPrefix
-from llmbatch.domain.errors import CredentialsError, SourceDenied
+from llmbatch.domain.errors import CredentialsError, SourceDenied, StorageError
 from llmbatch.domain.owner import Owner
 from llmbatch.storage import OUTPUT, Ambient, sink_for, source_for
 from support.stored_objects import Networks, StoredObjects
 
 LINES = b"lines\n"
+ENCRYPTION_KEY = base64.b64encode(b"k" * 32).decode()
 CREDENTIALS = "/v1/credentials"
 LOOPBACK = Networks(frozenset({"127.0.0.1", "::1"}))
 """Refuses what tenants' Secrets could name here; the operator's own endpoint is not asked about."""
@@ -31,6 +34,7 @@ class Store:
 
     url: str = ""
     requests: list[tuple[str, str]] = field(default_factory=list)
+    encryption: set[str] = field(default_factory=set)
     written: dict[str, bytes] = field(default_factory=dict)
     status: int = 200
     credentials_asked: int = 0
@@ -46,6 +50,7 @@ class Store:
             expiry = {"Expiration": "2100-01-01T00:00:00Z"}
             return web.json_response({"AccessKeyId": "POD", "SecretAccessKey": "s", "Token": "t", **expiry})
         self.requests.append((request.path, request.headers.get("Authorization", "")))
+        self.encryption |= {value for name, value in request.headers.items() if "encryption" in name.lower()}
         if request.method == "PUT":
             self.written[request.path] = await request.read()
         content = self.written.get(request.path, LINES)
@@ -87,12 +92,27 @@ def ambient(*prefixes: str) -> Ambient:
     return Ambient([AmbientPrefix.parse(prefix) for prefix in prefixes], os.environ)
 
 
+def spec_of(url: str, secret: dict[str, str] | None) -> Mapping[str, object]:
+    return {"url": url} | ({"credentialsSecretRef": {"name": "s3"}} if secret else {})
+
+
+def stored(secret: dict[str, str] | None) -> StoredObjects:
+    return StoredObjects({("Secret", "team", "s3"): {key: value.encode() for key, value in (secret or {}).items()}})
+
+
 async def read(url: str, own: Ambient, *, secret: dict[str, str] | None = None) -> bytes:
-    spec = {"url": url} | ({"credentialsSecretRef": {"name": "s3"}} if secret else {})
-    objects = StoredObjects({("Secret", "team", "s3"): {key: value.encode() for key, value in (secret or {}).items()}})
     networks = Networks() if secret else LOOPBACK
-    source = source_for(batchfile.Source.model_validate(spec), "team", objects, networks, own)
+    spec = batchfile.Source.model_validate(spec_of(url, secret))
+    source = source_for(spec, "team", stored(secret), networks, own)
     return b"".join([chunk async for chunk in source.chunks()])
+
+
+async def write(url: str, own: Ambient, *, secret: dict[str, str] | None = None) -> None:
+    networks = Networks() if secret else LOOPBACK
+    output = batchjob.Output.model_validate(spec_of(url, secret))
+    async with sink_for(output, Owner("run", "team", "uid"), stored(secret), networks, own).open() as writer:
+        await writer.write(OUTPUT, LINES)
+        await writer.commit()
 
 
 async def test_keys_of_the_environment_are_used_below_a_prefix(environ: pytest.MonkeyPatch):
@@ -184,3 +204,71 @@ async def test_variables_that_cannot_be_are_told_without_being_shown(environ: py
         await read("s3://bucket/x", ambient("s3://bucket/"))
 
     assert "NONSENSE" not in caught.value.message
+
+
+ENCRYPTIONS = [
+    ({"AWS_SERVER_SIDE_ENCRYPTION": "sse-c", "AWS_SSE_CUSTOMER_KEY_BASE64": ENCRYPTION_KEY}, ENCRYPTION_KEY),
+    ({"AWS_SERVER_SIDE_ENCRYPTION": "aws:kms", "AWS_SSE_KMS_KEY_ID": "arn:aws:kms:own"}, "arn:aws:kms:own"),
+    ({"AWS_server_side_encryption": "aws:kms", "AWS_sse_kms_key_id": "arn:aws:kms:own"}, "arn:aws:kms:own"),
+]
+
+
+@pytest.mark.parametrize(("variables", "key"), ENCRYPTIONS)
+async def test_keys_of_encryption_are_sent_to_the_operators_own_store_only(
+    environ: pytest.MonkeyPatch, variables: dict[str, str], key: str
+):
+    """A tenant's store, which a tenant may run, hears nothing of them."""
+    async with a_store() as own, a_store() as theirs:
+        secret = {"AWS_ACCESS_KEY_ID": "THEIRS", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "eu-west-1"}
+        secret["AWS_ENDPOINT_URL"] = theirs.url
+        for name, value in ({"AWS_ACCESS_KEY_ID": "OWN", "AWS_SECRET_ACCESS_KEY": "secret"} | variables).items():
+            environ.setenv(name, value)
+        environ.setenv("AWS_ENDPOINT_URL", own.url)
+        found = ambient("s3://bucket/")
+
+        await read("s3://bucket/x", found, secret=secret)
+        await write("s3://bucket/p/", found, secret=secret)
+        assert (theirs.encryption, theirs.keys, len(theirs.written)) == (set(), {"THEIRS"}, 1)
+        await write("s3://bucket/p/", found)
+        assert key in own.encryption
+
+
+async def test_a_mistake_in_the_operators_variables_is_told_to_a_tenant_with_a_secret(environ: pytest.MonkeyPatch):
+    """What the client cannot start with is no error of the tenant's, and no traceback."""
+    environ.setenv("AWS_SERVER_SIDE_ENCRYPTION", "aws:kms:NONSENSE")
+    secret = {"AWS_ACCESS_KEY_ID": "THEIRS", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "eu-west-1"}
+    with pytest.raises(StorageError, match="ask the administrator") as caught:
+        await read("s3://bucket/x", Ambient(), secret=secret | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+
+    assert "NONSENSE" not in caught.value.message
+
+
+async def test_an_operator_without_credentials_says_so_and_logs_it_once(
+    environ: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """The tenant learns whom to ask, and the administrator whom the operator has asked."""
+    caplog.set_level(logging.WARNING)
+    async with a_store() as store:
+        store.status = 404  # as an instance's metadata are on a node that has no role
+        environ.setenv("AWS_METADATA_ENDPOINT", store.url)
+        environ.setenv("AWS_ENDPOINT_URL", store.url)
+        own = ambient("s3://bucket/")
+        for name in ("x", "y"):
+            with pytest.raises(StorageError, match=r"with the operator's own credentials; .* ask the administrator"):
+                await read(f"s3://bucket/{name}", own)
+        logged = [record.getMessage() for record in caplog.records]
+
+    assert logged == [f"a store cannot be used with the operator's own credentials: GenericError at {store.url}"]
+
+
+async def test_an_operator_without_its_token_says_so(
+    environ: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """A ServiceAccount that is not annotated well is told apart from a store that is away; the path is not shown."""
+    environ.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "none"))
+    environ.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/operator")
+    with pytest.raises(StorageError, match="with the operator's own credentials"):
+        await read("s3://bucket/x", ambient("s3://bucket/"))
+
+    assert "GenericError, the token file cannot be read" in caplog.text
+    assert str(tmp_path) not in caplog.text
