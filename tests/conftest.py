@@ -84,7 +84,8 @@ def _asks_for_a_cluster(config: pytest.Config) -> bool:
 
 def _is_whole(config: pytest.Config) -> bool:
     """Whether the command line asks for all of the integration suite."""
-    narrowed = any(config.getoption(name, default=None) for name in ("keyword", "markexpr", "deselect", "lf"))
+    narrowing = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf")
+    narrowed = any(config.getoption(name, default=None) for name in narrowing)
     return not narrowed and any(SUITES_WITH_A_CLUSTER[0].is_relative_to(path) for path in _chosen(config))
 
 
