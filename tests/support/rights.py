@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ class Right(NamedTuple):
     verb: str
 
     def __str__(self) -> str:
-        return f"{self.verb} {self.resource}" + f".{self.group}" * bool(self.group)
+        return f"{self.verb} {self.resource}.{self.group}".removesuffix(".")
 
 
 @dataclass(frozen=True, order=True)
@@ -72,16 +71,16 @@ def roles_of(release: Rendered) -> list[Object]:
     return [role for role in release if (role["kind"], role["metadata"]["name"]) in bound]
 
 
-def granted_by(roles: Iterable[Object]) -> Counter[Right]:
-    """The rights that these roles grant, and how often. Which objects a rule names is not told."""
-    return Counter(
+def granted_by(roles: Iterable[Object]) -> set[Right]:
+    """The rights that these roles grant. Which objects a rule names is not told."""
+    return {
         Right(group, resource, verb)
         for role in roles
         for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
-    )
+    }
 
 
 def asked_in(audit_log: Path) -> Iterator[Asked]:
