@@ -24,10 +24,11 @@ from support.world import MODEL, World
 CHART_FILES = Path(__file__).resolve().parents[2] / "charts" / "llmbatch-operator" / "files"
 RULES = CHART_FILES / "rules.yaml"
 QUICK = ("--poll-interval", "0.5", "--probe-interval", "1")
-LABELS = {"namespace": "llmbatch-system", "pod": "llmbatch-operator-0"}
+LABELS = {"cluster": "east", "namespace": "llmbatch-system", "pod": "llmbatch-operator-0"}
 VARIABLES = {
     "$__rate_interval": "5s",
     "$__range": "60s",
+    "$cluster": LABELS["cluster"],
     "$namespace": LABELS["namespace"],
     "$pod": LABELS["pod"],
 }
@@ -68,13 +69,14 @@ def filled_in(expression: str) -> str:
 
 
 def work(world: World, account: Any, process: OperatorProcess, prometheus: Prometheus, proxy: ApiProxy) -> None:
-    """Let jobs run, one fail and one wait; let a provider refuse a key, and the API server be away for a moment."""
+    """Let jobs run, one fail and one wait; let a provider refuse a key and fail, the API server be away a while."""
     openai = account("openai", provider="openai", fail_lines=["request-1"])
     world.openai("good", openai, limits={"maxActiveBatches": 100})
     world.openai("wrong", openai, with_secret=False)
     world.secret("key-wrong", api_key="no-such-key")
     cost = f'llmbatch_cost_usd_total{{deployment="{world.namespace}/good"}}'
     assert poll(lambda: bool(prometheus.query(cost)), 30)
+    openai.fault("status", "batches.list", status=500)
     world.file(lines=chat_lines(3, model=MODEL))
     world.file("bad", lines="not JSON")
     for name in ("one", "two"):

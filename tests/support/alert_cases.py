@@ -64,6 +64,11 @@ def _leaders(first: int, second: int) -> dict[str, str]:
     return {f"llmbatch_leader{{{FIRST}}}": f"{first}x20", f"llmbatch_leader{{{SECOND}}}": f"{second}x20"}
 
 
+def _in_clusters(**values: str) -> dict[str, str]:
+    """An operator of the same names in several clusters."""
+    return {f'llmbatch_leader{{{FIRST}, cluster="{cluster}"}}': value for cluster, value in values.items()}
+
+
 def _reconciles(runs: int, errors: int) -> dict[str, str]:
     return {
         f'llmbatch_reconcile_seconds_count{{{FIRST}, kind="BatchJob"}}': f"0+{runs}x40",
@@ -114,19 +119,36 @@ def _cost(per_minute: int) -> dict[str, str]:
     return {f'llmbatch_cost_usd_total{{{FIRST}, model="gpt", deployment="team/east"}}': f"0+{per_minute}x100"}
 
 
+ABSENT = "Prometheus has no metrics of the llmbatch-operator: none runs, or none is scraped."
+
 _LEADERSHIP = (
     AlertCase(
         "LLMBatchOperatorAbsent",
         6,
         {},
-        words="Prometheus has no metrics of any llmbatch-operator: none runs, or none is scraped.",
+        words=ABSENT,
     ),
     AlertCase("LLMBatchOperatorAbsent", 6, _leaders(0, 0)),
+    AlertCase(
+        "LLMBatchOperatorAbsent",
+        12,
+        _in_clusters(east="1x20", west="1x5 stale"),
+        {"cluster": "west", "namespace": "llm"},
+        ABSENT,
+    ),
+    AlertCase("LLMBatchOperatorAbsent", 12, _in_clusters(east="1x20", west="0x20")),
     AlertCase(
         "LLMBatchNoLeader",
         3,
         _leaders(0, 0),
         OPERATOR,
+        "No replica of the operator in llm holds the Lease, so nothing is submitted, followed or collected.",
+    ),
+    AlertCase(
+        "LLMBatchNoLeader",
+        3,
+        _in_clusters(east="1x20", west="0x20"),
+        {**OPERATOR, "cluster": "west"},
         "No replica of the operator in llm holds the Lease, so nothing is submitted, followed or collected.",
     ),
     AlertCase("LLMBatchNoLeader", 1, _leaders(0, 0)),
@@ -139,6 +161,7 @@ _LEADERSHIP = (
         "2 replicas of the operator in llm take themselves for the leader.",
     ),
     AlertCase("LLMBatchTwoLeaders", 6, _leaders(1, 0)),
+    AlertCase("LLMBatchTwoLeaders", 6, _in_clusters(east="1x20", west="1x20")),
 )
 
 _WORK = (
@@ -183,11 +206,12 @@ _PROVIDERS = (
     AlertCase(
         "LLMBatchProviderFailing",
         25,
-        _to_provider(_200=7, _500=1, _401=1, NoAnswer=1),
+        _to_provider(_200=6, _500=2, _401=1, NoAnswer=1),
         {**OPERATOR, "provider": "openAI"},
         "30% of the calls to openAI fail or are not answered.",
     ),
     AlertCase("LLMBatchProviderFailing", 25, _to_provider(_200=1, _429=5, _404=2, _400=2)),
+    AlertCase("LLMBatchProviderFailing", 25, _to_provider(_200=1, _401=5, _403=5)),
     AlertCase(
         "LLMBatchDeploymentNotReady",
         20,

@@ -221,6 +221,13 @@ EFFECTS = [
         ALERTS,
     ),
     Effect(
+        "metrics.prometheusRule.runbookURL",
+        "https://docs.example.com/monitoring.html",
+        lambda made: alerts(made)["LLMBatchNoLeader"]["annotations"].get("runbook_url"),
+        "https://docs.example.com/monitoring.html#llmbatchnoleader",
+        ALERTS,
+    ),
+    Effect(
         "metrics.prometheusRule.disabled",
         ["LLMBatchNoLeader"],
         lambda made: "LLMBatchNoLeader" in alerts(made),

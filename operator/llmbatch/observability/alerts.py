@@ -16,13 +16,21 @@ from llmbatch.observability.metrics import Metrics
 from llmbatch.observability.promql import Expressions, Query
 
 GROUP = "llmbatch-operator"
-RUNBOOKS = "docs/monitoring.md"
+ANYWHERE = {"namespace": "=~.*"}
+"""In every selector: the chart puts the release's namespace into its place, so that each release tells of itself."""
+INSTALLATION = ("cluster", "namespace", "job")
+POD = ("cluster", "namespace", "pod")
 COST_PER_HOUR = 100
 """USD. It ends the expression: the chart puts metrics.prometheusRule.costPerHour into its place."""
 HOUR = 3600
+MEMORY = "6h"
+"""For how long an installation that is gone is missed by name; after that only if there is none at all."""
 
-PROVIDER_FAULTS = "=~" + "|".join(["401", "403", "5..", *(kind.__name__ for kind in (NoAnswer, NotSent, BadAnswer))])
-"""Codes that are the provider's or the key's fault; a 400 is a tenant's, a 429 is waited for, a 404 often a lag."""
+PROVIDER_FAULTS = "=~" + "|".join(["5..", *(kind.__name__ for kind in (NoAnswer, NotSent, BadAnswer))])
+"""Codes that are the provider's fault.
+
+A 400, 401 or 403 is that of one tenant's request or key, a 429 is waited for, a 404 often a lag.
+"""
 API_FAULTS = "=~401|403|429|5..|error"
 """Codes that are not part of normal work with the API server, as conflicts and what is not found are."""
 SERVICE_ENDS = (
@@ -37,6 +45,8 @@ SERVICE_ENDS = (
 """Ends that no tenant brought about."""
 SLOW_PHASES = (Phase.PENDING, Phase.VALIDATING, Phase.IN_PROGRESS)
 """Those that last as long as the queue at the provider is; completion windows are of 24 h."""
+SET_ASIDE = (Reason.SUSPENDED, Reason.DELETION_WAITS)
+"""Why a deployment is not Ready though nothing is amiss."""
 BRISK_PHASES = (Phase.SUBMITTING, Phase.FINALIZING, Phase.COLLECTING, Phase.CANCELLING)
 
 
@@ -70,17 +80,13 @@ class Alert:
             "expr": " or ".join(map(str, self.conditions)),
             "for": self.lasting,
             "labels": {"severity": self.severity},
-            "annotations": {
-                "summary": self.summary,
-                "description": self.description,
-                "runbook": f"{RUNBOOKS}#{self.name.lower()}",
-            },
+            "annotations": {"summary": self.summary, "description": self.description},
         }
 
 
 def alerts(metrics: Metrics) -> list[Alert]:
     """All alerts."""
-    make = Expressions(metrics, window="10m")
+    make = Expressions(metrics, window="10m", target=ANYWHERE)
     return [*_leadership(metrics, make), *_work(metrics, make), *_providers(metrics, make), *_jobs(metrics, make)]
 
 
@@ -92,15 +98,19 @@ def rules(metrics: Metrics) -> str:
 
 def _leadership(metrics: Metrics, make: Expressions) -> list[Alert]:
     leaders = make.now(metrics.leader)
-    by_installation = leaders.sum("namespace", "job")
+    by_installation = leaders.sum(*INSTALLATION)
+    known, place = make.last(metrics.leader, MEMORY), ("cluster", "namespace")
     return [
         Alert(
             "LLMBatchOperatorAbsent",
-            [Condition(leaders.count().or_zero(), "==", 0)],
+            [
+                Condition(known.count().or_zero(), "==", 0),
+                Condition(leaders.count(*place).otherwise(known.count(*place) * 0), "==", 0),
+            ],
             "5m",
             "critical",
             "No operator is scraped.",
-            "Prometheus has no metrics of any llmbatch-operator: none runs, or none is scraped.",
+            "Prometheus has no metrics of the llmbatch-operator: none runs, or none is scraped.",
         ),
         Alert(
             "LLMBatchNoLeader",
@@ -123,13 +133,13 @@ def _leadership(metrics: Metrics, make: Expressions) -> list[Alert]:
 
 
 def _work(metrics: Metrics, make: Expressions) -> list[Alert]:
-    by_kind, by_pod = ("namespace", "job", "kind"), ("namespace", "pod")
+    by_kind = (*INSTALLATION, "kind")
     failed, runs = make.rate(metrics.reconcile_errors).sum(*by_kind), make.rate(metrics.reconcile_seconds).sum(*by_kind)
-    refused = make.rate(metrics.kubernetes_requests, code=API_FAULTS).sum(*by_pod)
+    refused = make.rate(metrics.kubernetes_requests, code=API_FAULTS).sum(*POD)
     return [
         Alert(
             "LLMBatchQueueStuck",
-            [Condition(make.now(metrics.queue_oldest).max(*by_pod), ">", 300)],
+            [Condition(make.now(metrics.queue_oldest).max(*POD), ">", 300)],
             "5m",
             "critical",
             "The operator's queue does not move.",
@@ -145,7 +155,7 @@ def _work(metrics: Metrics, make: Expressions) -> list[Alert]:
         ),
         Alert(
             "LLMBatchAPIErrors",
-            [Condition(refused / make.rate(metrics.kubernetes_requests).sum(*by_pod), ">", 0.05)],
+            [Condition(refused / make.rate(metrics.kubernetes_requests).sum(*POD), ">", 0.05)],
             "10m",
             "warning",
             "The API server refuses or does not answer.",
@@ -153,7 +163,7 @@ def _work(metrics: Metrics, make: Expressions) -> list[Alert]:
         ),
         Alert(
             "LLMBatchLoopLate",
-            [Condition(make.quantile(0.99, metrics.loop_lag, *by_pod), ">", 1)],
+            [Condition(make.quantile(0.99, metrics.loop_lag, *POD), ">", 1)],
             "15m",
             "warning",
             "The operator's event loop is late.",
@@ -163,9 +173,9 @@ def _work(metrics: Metrics, make: Expressions) -> list[Alert]:
 
 
 def _providers(metrics: Metrics, make: Expressions) -> list[Alert]:
-    by = ("namespace", "job", "provider")
+    by = (*INSTALLATION, "provider")
     failed = make.rate(metrics.provider_requests, code=PROVIDER_FAULTS).sum(*by)
-    ready = make.now(metrics.deployment_ready, reason=_none_of((Reason.SUSPENDED, Reason.DELETION_WAITS)))
+    ready = make.now(metrics.deployment_ready, reason=none_of(SET_ASIDE))
     return [
         Alert(
             "LLMBatchProviderFailing",
@@ -177,7 +187,7 @@ def _providers(metrics: Metrics, make: Expressions) -> list[Alert]:
         ),
         Alert(
             "LLMBatchDeploymentNotReady",
-            [Condition(ready.max("namespace", "deployment", "model"), "==", 0)],
+            [Condition(ready.max("cluster", "namespace", "deployment", "model"), "==", 0)],
             "15m",
             "warning",
             "A ModelDeployment is not Ready.",
@@ -187,7 +197,7 @@ def _providers(metrics: Metrics, make: Expressions) -> list[Alert]:
 
 
 def _jobs(metrics: Metrics, make: Expressions) -> list[Alert]:
-    by_model, by_phase = ("namespace", "job", "model"), ("namespace", "phase")
+    by_model, by_phase = (*INSTALLATION, "model"), ("cluster", "namespace", "phase")
     lost = make.rate(metrics.jobs_finished, "1h", result=_any_of(SERVICE_ENDS)).sum(*by_model)
     slow = make.now(metrics.oldest_job, phase=_any_of(SLOW_PHASES)).max(*by_phase)
     brisk = make.now(metrics.oldest_job, phase=_any_of(BRISK_PHASES)).max(*by_phase)
@@ -211,7 +221,7 @@ def _jobs(metrics: Metrics, make: Expressions) -> list[Alert]:
         ),
         Alert(
             "LLMBatchCostRate",
-            [Condition(make.rate(metrics.cost, "1h").sum("namespace", "job") * HOUR, ">", COST_PER_HOUR)],
+            [Condition(make.rate(metrics.cost, "1h").sum(*INSTALLATION) * HOUR, ">", COST_PER_HOUR)],
             "5m",
             "warning",
             "Jobs cost much.",
@@ -219,7 +229,7 @@ def _jobs(metrics: Metrics, make: Expressions) -> list[Alert]:
         ),
         Alert(
             "LLMBatchCleanupAbandoned",
-            [Condition(make.increase(metrics.cleanups_abandoned, "1h").sum("namespace", "job"), ">", 0)],
+            [Condition(make.increase(metrics.cleanups_abandoned, "1h").sum(*INSTALLATION), ">", 0)],
             "0m",
             "warning",
             "Something was left behind at a provider.",
@@ -232,5 +242,6 @@ def _any_of(values: Sequence[StrEnum]) -> str:
     return "=~" + "|".join(value.value for value in values)
 
 
-def _none_of(values: Sequence[StrEnum]) -> str:
+def none_of(values: Sequence[StrEnum]) -> str:
+    """A matcher of all other values."""
     return "!~" + "|".join(value.value for value in values)

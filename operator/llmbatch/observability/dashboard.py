@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from prometheus_client import Histogram
 
 from llmbatch.api.batchjob import Phase
+from llmbatch.observability.alerts import INSTALLATION, POD, SET_ASIDE, none_of
 from llmbatch.observability.metrics import CPU_SECONDS, RESIDENT_MEMORY, Metrics
 from llmbatch.observability.panels import (
     Line,
@@ -22,7 +23,8 @@ from llmbatch.observability.panels import (
 )
 from llmbatch.observability.promql import Expressions
 
-TARGET = {"namespace": "=~$namespace", "pod": "=~$pod"}
+TARGET = {"cluster": "=~$cluster", "namespace": "=~$namespace", "pod": "=~$pod"}
+PLACE = ("cluster", "namespace")
 WINDOW, RANGE = "$__rate_interval", "$__range"
 IN_RANGE = "In the range shown."
 HOUR = 3600
@@ -35,8 +37,9 @@ def document(metrics: Metrics) -> str:
     leader = metrics.families[metrics.leader].name
     variables = [
         datasource_variable("datasource", "Prometheus"),
-        label_variable("namespace", "Namespace", f"label_values({leader}, namespace)"),
-        label_variable("pod", "Pod", f'label_values({leader}{{namespace=~"$namespace"}}, pod)'),
+        label_variable("cluster", "Cluster", f"label_values({leader}, cluster)"),
+        label_variable("namespace", "Namespace", f'label_values({leader}{{cluster=~"$cluster"}}, namespace)'),
+        label_variable("pod", "Pod", f'label_values({leader}{{cluster=~"$cluster", namespace=~"$namespace"}}, pod)'),
     ]
     made = dashboard("LLM batches", "llmbatch-operator", variables, rows(metrics))
     return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
@@ -58,13 +61,24 @@ def rows(metrics: Metrics) -> Sequence[Row]:
 
 
 def _overview(metrics: Metrics, make: Expressions) -> list[Panel]:
-    unfinished = make.now(metrics.jobs, phase=UNFINISHED).max("namespace", "phase").sum()
-    unready = (1 - make.now(metrics.deployment_ready).max("namespace", "deployment")).sum()
+    unfinished = make.now(metrics.jobs, phase=UNFINISHED).max(*PLACE, "phase").sum()
+    unready = (1 - make.now(metrics.deployment_ready, reason=none_of(SET_ASIDE)).max(*PLACE, "deployment")).sum()
     completed = make.increase(metrics.requests, RANGE, result="=completed").sum()
     return [
-        stat("Leaders", make.now(metrics.leader).sum(), colours={None: "red", 1: "green", 2: "red"}),
+        stat(
+            "Leaders",
+            make.now(metrics.leader).sum(*INSTALLATION),
+            legend="{{cluster}} {{namespace}}",
+            description="Of each installation: one.",
+            colours={None: "red", 1: "green", 2: "red"},
+        ),
         stat("Unfinished jobs", unfinished),
-        stat("Deployments not ready", unready, colours={None: "green", 1: "red"}),
+        stat(
+            "Deployments not ready",
+            unready.or_zero(),
+            description="But for those that are suspended or being deleted.",
+            colours={None: "green", 1: "red"},
+        ),
         stat("Jobs that ended", make.increase(metrics.jobs_finished, RANGE).sum(), description=IN_RANGE),
         stat("Requests completed", completed, description=IN_RANGE),
         stat("Cost", make.increase(metrics.cost, RANGE).sum(), unit="currencyUSD", description=IN_RANGE),
@@ -72,11 +86,11 @@ def _overview(metrics: Metrics, make: Expressions) -> list[Panel]:
 
 
 def _jobs(metrics: Metrics, make: Expressions) -> list[Panel]:
-    phases = make.now(metrics.jobs).max("namespace", "phase").sum("phase")
-    reasons = make.now(metrics.jobs_unfinished).max("namespace", "reason").sum("reason")
+    phases = make.now(metrics.jobs).max(*PLACE, "phase").sum("phase")
+    reasons = make.now(metrics.jobs_unfinished).max(*PLACE, "reason").sum("reason")
     ended = (make.rate(metrics.jobs_finished).sum("result") * HOUR).above(0)
     requests = make.rate(metrics.requests).sum("model", "result")
-    files = make.now(metrics.files).max("namespace", "state").sum("state")
+    files = make.now(metrics.files).max(*PLACE, "state").sum("state")
     return [
         graph("Jobs by phase", [Line(phases, "{{phase}}")], stacked=True),
         graph(
@@ -197,8 +211,8 @@ def _api(metrics: Metrics, make: Expressions) -> list[Panel]:
 def _process(metrics: Metrics, make: Expressions) -> list[Panel]:
     leader = make.now(metrics.leader)
     # Every process in the cluster tells these two: they are of ours where there is a metric of ours.
-    memory = make.now(RESIDENT_MEMORY).where(leader, "namespace", "pod").max("pod")
-    cores = make.rate(CPU_SECONDS).where(leader, "namespace", "pod").sum("pod")
+    memory = make.now(RESIDENT_MEMORY).where(leader, *POD).max("pod")
+    cores = make.rate(CPU_SECONDS).where(leader, *POD).sum("pod")
     return [
         graph("Leader", [Line(leader.max("pod"), "{{pod}}")]),
         graph("Memory", [Line(memory, "{{pod}}")], unit="bytes"),

@@ -95,11 +95,17 @@ def graph(
 
 
 def stat(
-    title: str, query: Query, *, unit: str = "short", description: str = "", colours: Colours | None = None
+    title: str,
+    query: Query,
+    *,
+    legend: str = "",
+    unit: str = "short",
+    description: str = "",
+    colours: Colours | None = None,
 ) -> Panel:
-    """One number."""
+    """One number, or one for each series."""
     options = {**_last(), "colorMode": "value", "graphMode": "none"}
-    return Panel("stat", title, [Line(query, "")], description, _coloured(unit, colours), options, (4, 4))
+    return Panel("stat", title, [Line(query, legend)], description, _coloured(unit, colours), options, (4, 4))
 
 
 def bars(title: str, lines: Sequence[Line], *, unit: str = "short", description: str = "") -> Panel:

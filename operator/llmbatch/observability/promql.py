@@ -15,8 +15,8 @@ from prometheus_client.registry import Collector
 from llmbatch.observability.families import Family
 from llmbatch.observability.metrics import Metrics
 
-TARGET_LABELS = ("namespace", "pod", "job", "instance")
-"""What Prometheus knows of the pod that was scraped."""
+TARGET_LABELS = ("cluster", "namespace", "pod", "job", "instance")
+"""What Prometheus knows of the pod that was scraped; the cluster where it knows of several."""
 _MATCHER = re.compile(r"(=~|!~|!=|=)(.*)", re.DOTALL)
 
 
@@ -62,6 +62,10 @@ class Query:
         _check(on, self.labels & other.labels, self.text)
         return replace(self, text=f"{self.within(1)} and on ({', '.join(on)}) {other.within(1)}", binds=0)
 
+    def otherwise(self, other: Query) -> Query:
+        """With those series of the other that are not among its own."""
+        return replace(self, text=f"{self.within(1)} or {other.within(1)}", binds=0)
+
     def or_zero(self) -> Query:
         """Zero where there is no series at all; for what has no labels."""
         return replace(self, text=f"{self.within(1)} or vector(0)", binds=0)
@@ -91,6 +95,10 @@ class Expressions:
         """What a gauge says. ``matchers`` are labels with an operator and a value: ``code="=~5.."``."""
         family = self._family(gauge, "gauge")
         return Query(self._selector(family, "", matchers), self._labels(family))
+
+    def last(self, gauge: Collector | Family, window: str) -> Query:
+        """What a gauge said last within a window, though it may be gone since."""
+        return self._ranged("last_over_time", self._family(gauge, "gauge"), "", window, {})
 
     def rate(self, counted: Collector | Family, window: str | None = None, **matchers: str) -> Query:
         """How much a counter, or a histogram's number of observations, grows a second."""

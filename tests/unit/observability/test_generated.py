@@ -90,22 +90,48 @@ def test_every_panel_asks_the_chosen_prometheus_about_the_chosen_pods():
     """Two installations in one cluster are told apart."""
     variables = {variable["name"] for variable in json.loads(document(METRICS))["templating"]["list"]}
 
-    assert variables == {"datasource", "namespace", "pod"}
+    chosen = 'cluster=~"$cluster", namespace=~"$namespace", pod=~"$pod"'
+
+    assert variables == {"datasource", "cluster", "namespace", "pod"}
     for panel in panels():
         for target in panel["targets"]:
             assert target["datasource"]["uid"] == "${datasource}"
-            assert target["expr"].count('namespace=~"$namespace", pod=~"$pod"') == target["expr"].count("{")
+            assert target["expr"].count(chosen) == target["expr"].count("{")
 
 
 def test_every_alert_has_its_entry_in_the_order_of_the_rules_and_no_other_has_one():
-    """Whoever is woken finds what the alert means and what to do, where its annotation leads."""
+    """Whoever is woken finds what the alert means and what to do, under the alert's name."""
     headings = re.findall(r"^### (\w+)$", MONITORING.read_text(encoding="utf-8"), re.MULTILINE)
 
     assert headings == list(ALERTS)
+
+
+def test_every_selector_of_an_alert_has_the_place_of_the_releases_namespace():
+    """The chart puts its own namespace there; as it stands it is any."""
     for alert in ALERTS.values():
-        page, _, anchor = alert.rule()["annotations"]["runbook"].partition("#")
-        assert ROOT / page == MONITORING
-        assert anchor in [heading.lower() for heading in headings]
+        expression = str(alert.rule()["expr"])
+        assert expression.count('namespace=~".*"') == expression.count("{") > 0
+
+
+def test_no_alert_adds_up_over_clusters():
+    """A Prometheus that knows several tells of each on its own; only that there is no operator at all is about all."""
+    without = [
+        (alert.name, grouping)
+        for alert in ALERTS.values()
+        for grouping in re.findall(r"\b(?:sum|max|count)\b( by \([^)]*\))?", str(alert.rule()["expr"]))
+        if "cluster" not in grouping
+    ]
+
+    assert without == [("LLMBatchOperatorAbsent", "")]
+
+
+def test_the_panel_and_the_alert_agree_on_which_deployments_are_not_ready():
+    """Those that are suspended or being deleted are in neither."""
+    (panel,) = (panel for panel in panels() if panel["title"] == "Deployments not ready")
+    matcher = 'reason!~"Suspended|DeletionWaits"'
+
+    assert matcher in panel["targets"][0]["expr"]
+    assert matcher in str(ALERTS["LLMBatchDeploymentNotReady"].rule()["expr"])
 
 
 def test_what_an_alert_tells_of_is_in_its_series():

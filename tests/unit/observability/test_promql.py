@@ -13,10 +13,11 @@ METRICS = Metrics()
 MAKE = Expressions(METRICS, window="5m")
 
 
-def test_a_counter_is_asked_for_its_rate_under_the_name_that_prometheus_sees():
+def test_what_is_asked_over_a_time_has_the_name_that_prometheus_sees():
     """Counters end in _total, of a histogram it is the number of observations."""
     assert MAKE.rate(METRICS.cost).text == "rate(llmbatch_cost_usd_total[5m])"
     assert MAKE.increase(METRICS.queue_wait, "1h").text == "increase(llmbatch_queue_wait_seconds_count[1h])"
+    assert MAKE.last(METRICS.leader, "6h").text == "last_over_time(llmbatch_leader[6h])"
     assert MAKE.rate(CPU_SECONDS).text == "rate(process_cpu_seconds_total[5m])"
 
 
@@ -44,6 +45,8 @@ def test_a_value_of_a_matcher_is_quoted():
         (lambda a, b: (1 - a) * 2, "(1 - a) * 2"),
         (lambda a, b: 1 - a * 2, "1 - a * 2"),
         (lambda a, b: a.or_zero() / b, "(a or vector(0)) / b"),
+        (lambda a, b: a.otherwise(b * 0).sum(), "sum(a or b * 0)"),
+        (lambda a, b: a.otherwise(b.above(1)) * 2, "(a or (b > 1)) * 2"),
         (lambda a, b: (a * 3).above(0), "a * 3 > 0"),
         (lambda a, b: a.where(b, "pod") * 2, "(a and on (pod) b) * 2"),
         (lambda a, b: (1 - a).sum("pod"), "sum by (pod) (1 - a)"),
