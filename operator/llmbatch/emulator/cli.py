@@ -1,17 +1,15 @@
-"""The `emulator` command."""
+"""The `emulator` command. What it needs is imported when it runs: it shares its program with the operator."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
-from pydantic import ValidationError
 
-from llmbatch.emulator.server import serve
-from llmbatch.emulator.settings import AccountSettings, EmulatorSettings, default_settings, read_settings
+if TYPE_CHECKING:
+    from llmbatch.emulator.settings import AccountSettings, EmulatorSettings
 
 DEFAULT_PORT = 8787
 
@@ -31,6 +29,12 @@ def emulator(
     ] = 1.0,
 ) -> None:
     """Run a provider to try the operator with: OpenAI's and Azure OpenAI's Files and Batches APIs on one port."""
+    import yaml
+    from pydantic import ValidationError
+
+    from llmbatch.emulator.server import serve
+    from llmbatch.emulator.settings import default_settings, read_settings
+
     try:
         settings = default_settings() if config is None else read_settings(config)
     except (OSError, ValueError, yaml.YAMLError) as error:
