@@ -14,13 +14,13 @@ from typing import Any
 import httpx2
 import yaml
 
-from e2e.node.images import PROJECT
+from e2e.node.images import NAME, PROJECT, version_of
 from support.cluster import Cluster, Object, condition
 from support.emulator import FAST, Account
 from support.world import MODEL, World
 from toolchain.leash import leashed
 
-MANIFESTS = PROJECT / "examples" / "emulator" / "emulator.yaml"
+EXAMPLES = PROJECT / "examples" / "emulator"
 NAMESPACE, SERVICE, PORT = "llmbatch-demo", "emulator", 8787
 START_SECONDS = 60.0
 
@@ -43,9 +43,11 @@ class Provider:
 @contextlib.contextmanager
 def running_provider(cluster: Cluster, image: str) -> Iterator[Provider]:
     """Apply the example with this image, and forward a port to it."""
-    manifests: list[Object] = [item for item in yaml.safe_load_all(MANIFESTS.read_text()) if item]
+    manifests: list[Object] = [item for item in yaml.safe_load_all((EXAMPLES / "emulator.yaml").read_text()) if item]
     deployment = next(item for item in manifests if item["kind"] == "Deployment")
-    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = image
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"{NAME}:{version_of(PROJECT)}", "the example names another version of the image"
+    container["image"] = image
     cluster.apply(manifests, NAMESPACE)
     cluster.wait_for("Deployment", SERVICE, NAMESPACE, _available, timeout=START_SECONDS)
     address = cluster.get("Service", SERVICE, NAMESPACE)["spec"]["clusterIP"]

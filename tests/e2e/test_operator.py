@@ -16,6 +16,7 @@ from e2e.clusters import PodCluster
 from e2e.conftest import CHART
 from e2e.figures import Figures
 from e2e.node.images import PROJECT, version_of
+from e2e.provider import EXAMPLES
 from e2e.release import LABEL, NAMESPACE, Release
 from support.cluster import ApiError, Cluster, Object, condition, poll
 from support.emulator import Account
@@ -62,6 +63,15 @@ def test_the_namespace_enforces_the_restricted_standard(release: Release):
 
     with pytest.raises(ApiError, match="restricted"):
         release.cluster.create(pod, NAMESPACE)
+
+
+def test_the_example_runs(release: Release):
+    """The model, file and job of examples/emulator end with answers."""
+    release.cluster.apply((EXAMPLES / "jobs.yaml").read_text(), "llmbatch-demo")
+    demo = World(release.cluster, "llmbatch-demo")
+
+    assert status(demo.finished("run-1", timeout=PATIENCE))["phase"] == "Succeeded"
+    assert custom_ids(demo.output("run-1-output")["output.jsonl"]) == ["capital-1", "capital-2", "haiku"]
 
 
 def test_jobs_outlive_the_leaders_pod(

@@ -25,6 +25,16 @@ from toolchain.go import BuildError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_SECONDS = 30.0
+WELCOME = """\
+A Kubernetes of one node is up and has the operator's image; kubectl, kubectl llmbatch and helm are on PATH.
+NetworkPolicies are accepted there and not enforced. It ends with this shell. To begin with:
+
+  helm install llmbatch-operator charts/llmbatch-operator --namespace llmbatch-system --create-namespace --wait \\
+    --set 'allowNetworks={10.0.0.0/8}'
+  kubectl apply --filename examples/emulator
+  kubectl llmbatch watch --namespace llmbatch-demo
+
+"""
 POLL_SECONDS = 0.1
 
 
@@ -95,14 +105,16 @@ def _shell(layout: Layout, _options: argparse.Namespace) -> int:
     image = operator_image(layout.cache)
     helm = Path(shutil.which("helm") or ensure("helm") / "helm").parent
     with running_node(layout, [image]) as node:
-        sys.stdout.write("A Kubernetes of one node is up, with kubectl and helm on PATH; it ends with this shell.\n")
+        sys.stdout.write(WELCOME)
+        sys.stdout.flush()
         return subprocess.run(
             [os.environ.get("SHELL", "/bin/sh")], env=_for_a_person(node, helm), check=False
         ).returncode
 
 
 def _for_a_person(node: Node, helm: Path) -> Mapping[str, str]:
-    path = os.pathsep.join([str(ensure("controlplane")), str(helm), os.environ["PATH"]])
+    plugin = Path(sys.executable).parent
+    path = os.pathsep.join([str(ensure("controlplane")), str(helm), str(plugin), os.environ["PATH"]])
     return {**os.environ, "PATH": path, "KUBECONFIG": str(node.kubeconfig)}
 
 
