@@ -2,8 +2,9 @@
 {{- define "llmbatch-operator.monitoringMetadata" -}}
 {{- $root := first . }}
 {{- with last . -}}
-name: {{ include "llmbatch-operator.fullname" $root }}
-namespace: {{ .namespace | default $root.Release.Namespace }}
+{{- $namespace := .namespace | default $root.Release.Namespace -}}
+name: {{ print (include "llmbatch-operator.fullname" $root) (include "llmbatch-operator.origin" (list $root $namespace)) | quote }}
+namespace: {{ $namespace | quote }}
 labels:
   {{- include "llmbatch-operator.labels" (list $root .labels) | nindent 2 }}
 {{- end }}
@@ -29,7 +30,7 @@ labels:
 {{/* Which objects of the release's namespace a monitor is about: called with the root. */}}
 {{- define "llmbatch-operator.monitored" -}}
 namespaceSelector:
-  matchNames: [{{ .Release.Namespace }}]
+  matchNames: [{{ .Release.Namespace | quote }}]
 selector:
   matchLabels:
     {{- include "llmbatch-operator.selectorLabels" . | nindent 4 }}

@@ -117,7 +117,7 @@ MONITORED = {
 def test_releases_of_one_name_do_not_meet():
     """Teams can each have one of the same name: what lies outside of their namespaces is called after these. Only in
     the namespaces that they work in would they meet, where two would do the same work."""
-    values = {"crds": {"enabled": False}, "rbac": {"aggregatedRoles": False}}
+    values = {"crds": {"enabled": False}, "rbac": {"aggregatedRoles": False}, "metrics": MONITORED}
     one, other = (
         {
             (item["kind"], item["metadata"]["namespace"], item["metadata"]["name"])
@@ -126,7 +126,7 @@ def test_releases_of_one_name_do_not_meet():
         for namespace in ("team-a", "team-b")
     )
 
-    assert {kind for kind, *_ in one} > {"Role", "RoleBinding"}
+    assert {kind for kind, *_ in one} > {"Role", "RoleBinding", "ServiceMonitor", "PrometheusRule", "ConfigMap"}
     assert one & other == set()
 
 
@@ -151,6 +151,7 @@ def shape(found: object) -> object:
 
 def named(name: str) -> Rendered:
     """A release in which everything that can be called like this is."""
+    metrics = {key: {**given, "namespace": name} for key, given in MONITORED.items()}
     values = {
         "crds": {"enabled": False},
         "fullnameOverride": name,
@@ -160,6 +161,7 @@ def named(name: str) -> Rendered:
         "imagePullSecrets": [{"name": name}],
         "watchNamespaces": [name],
         "networkPolicy": {"enabled": True},
+        "metrics": metrics,
     }
     return render(values, release=name, namespace=name)
 
