@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.node.debian import unpacked
-from e2e.node.errors import run
+from e2e.node.errors import require_root, run
 from e2e.node.overlay import over_usr
 
 PACKAGES = ("buildah", "iproute2", "nftables", "openssl", "runc")
@@ -22,7 +22,8 @@ MANY_LAYERS = 100
 
 
 def programs(cache: Path) -> Path:
-    """The folder that looks like `/` with the node's Debian programs in it."""
+    """The folder that looks like `/` with the node's Debian programs in it; only root can use them."""
+    require_root()
     return unpacked(cache, PACKAGES)
 
 

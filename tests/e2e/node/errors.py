@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,14 @@ TAIL = 4000
 
 class NodeError(Exception):
     """The node, or an image for it, can't be had; the message says why, and where there is more to read."""
+
+
+def require_root() -> None:
+    """Raises NodeError where this process may not do what a node, or the build of its images, needs."""
+    if os.geteuid():
+        raise NodeError(
+            "root is needed, for namespaces, mounts and cgroups; without it, name another cluster in E2E_KUBECONFIG"
+        )
 
 
 def run(

@@ -43,9 +43,7 @@ def operator_image(cache: Path, project: Path = PROJECT, name: str = "") -> Path
     name = name or f"{NAME}:{version}"
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
-        sources = [
-            _copy(path, project, context) for path in _sources(project)
-        ]  # the project's own may change meanwhile
+        sources = [_copy(path, project, context) for path in _sources(project)]  # what is built is what was read
         archive = cache / "images" / f"{NAME}-{_key(name, HERE / 'base.Dockerfile', *sources)}.tar"
         if archive.exists():
             archive.touch()

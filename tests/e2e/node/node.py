@@ -21,7 +21,7 @@ from pathlib import Path
 
 from e2e.node import traces
 from e2e.node.buildah import programs
-from e2e.node.errors import TAIL, NodeError, run
+from e2e.node.errors import TAIL, NodeError, require_root, run
 from e2e.node.images import pause_image
 from e2e.node.layout import HOST_ADDRESS, LINK, NAME, NODE_ADDRESS, POD_NETWORK, SERVICE_NETWORK, SOCKET, Layout
 from e2e.node.overlay import over_usr
@@ -84,8 +84,7 @@ class Node:
 @contextlib.contextmanager
 def running_node(layout: Layout, images: Sequence[Path] = ()) -> Iterator[Node]:
     """A fresh node with these image archives, Ready. Raises NodeError, BuildError."""
-    if os.geteuid():
-        raise NodeError("the node needs root: it makes namespaces, mounts and cgroups")
+    require_root()
     path = os.pathsep.join([*(str(ensure(name)) for name in SETS), os.environ["PATH"], SYSTEM_PATH])
     environment = {**os.environ, "PATH": path, "KUBECONFIG": str(layout.kubeconfig), "PYTHONPATH": str(TESTS)}
     packages, archives = programs(layout.cache), [pause_image(layout.cache), *images]

@@ -1,7 +1,8 @@
 """What a node leaves on the machine that does not go with its processes, and its removal.
 
 These are the kernel settings that the kubelet changes, cgroups, two mount points and the state folder. What to put back
-is written down before the node starts, so that the next one, or `down`, can do it after a SIGKILL too.
+is written down before the node starts, so that the next one, or `down`, can do it after a SIGKILL too. With cgroup v2
+the root must hand its controllers down to the node's group; tried is v1.
 """
 
 from __future__ import annotations
@@ -15,22 +16,28 @@ import time
 from pathlib import Path
 
 from e2e.node.errors import NodeError
-from e2e.node.layout import LINK, MOUNT_POINTS, SYSCTLS, Layout, cgroups
+from e2e.node.layout import CGROUPS, LINK, MOUNT_POINTS, SYSCTLS, Layout, cgroups
 
 INSIDE = "e2e.node.inside"
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.05
 PROC_SYS = Path("/proc/sys")
 INTERFACES = Path("/sys/class/net")
+HANDED_DOWN = CGROUPS / "cgroup.subtree_control"
 
 
 def remember(layout: Layout) -> None:
     """Write down what `remove` is to put back, and make what the node needs outside of its namespaces."""
-    settings = {name: (PROC_SYS / name).read_text() for name in SYSCTLS}
-    made = [str(path) for path in (*MOUNT_POINTS, *cgroups()) if not path.exists()]
-    layout.before.write_text(json.dumps({"settings": settings, "made": made}))
-    for path in made:
-        Path(path).mkdir(parents=True)
+    settings = {str(path): path.read_text() for name in SYSCTLS if (path := PROC_SYS / name).exists()}
+    made = [str(path) for path in MOUNT_POINTS if not path.exists()]
+    layout.before.write_text(json.dumps({"settings": settings, "made": made, "handed down": _handed_down()}))
+    try:
+        for controller in _controllers():
+            HANDED_DOWN.write_text(f"+{controller}")
+        for path in (*MOUNT_POINTS, *cgroups()):
+            path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NodeError(f"this machine lets nobody make cgroups and folders: {error}") from error
 
 
 def remove(layout: Layout) -> None:
@@ -44,13 +51,15 @@ def remove(layout: Layout) -> None:
         _pause(deadline, f"the interface {LINK} does not go away")
     if layout.before.exists():
         before = json.loads(layout.before.read_text())
-        for name, value in before["settings"].items():
-            (PROC_SYS / name).write_text(value)
+        for path, value in before["settings"].items():
+            Path(path).write_text(value)
         for group in cgroups():
             while not _removed(group):
                 _pause(deadline, f"{group} can't be removed")
+        for controller in {*_handed_down()} - {*before["handed down"]}:
+            HANDED_DOWN.write_text(f"-{controller}")
         for path in before["made"]:
-            if path in map(str, MOUNT_POINTS):
+            with contextlib.suppress(FileNotFoundError):
                 Path(path).rmdir()
     while layout.state.exists():  # a program that is being killed may still write there
         shutil.rmtree(layout.state, ignore_errors=True)
@@ -67,6 +76,16 @@ def init_process(layout: Layout) -> int | None:
                 if (entry / "cmdline").read_text(errors="replace").split("\0")[1:4] == wanted:
                     return int(entry.name)
     return None
+
+
+def _controllers() -> list[str]:
+    """What the machine's root cgroup can hand down; with cgroup v1 each hierarchy has its own controllers, always."""
+    offered = CGROUPS / "cgroup.controllers"
+    return offered.read_text().split() if offered.exists() else []
+
+
+def _handed_down() -> list[str]:
+    return HANDED_DOWN.read_text().split() if HANDED_DOWN.exists() else []
 
 
 def _removed(group: Path) -> bool:
