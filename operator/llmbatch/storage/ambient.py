@@ -36,7 +36,8 @@ SHAPING = (
 )
 """Variables that the client puts into requests, and of which no value means none: see ``Ambient``."""
 
-_ASKED = re.compile(r"Error performing [A-Z]+ (https?://[^/\s]+)")
+_ASKED = re.compile(r"Error performing [A-Z]+ https?://(?:[^/\s]*@)?([^/\s@]+)")
+"""The host, without what may stand before it to log in."""
 
 
 class Ambient:
