@@ -14,7 +14,7 @@ from llmbatch.api import BatchJob
 from llmbatch.api.batchjob import Phase
 from llmbatch.plugin.board import Row, data_of
 from llmbatch.plugin.connection import Connection, connected
-from llmbatch.plugin.exits import Exit, explained, run, say
+from llmbatch.plugin.exits import Exit, explained, run, say, unread_is_well
 from llmbatch.plugin.options import Context, Format, JobNames, Kubeconfig, Namespace, Output, Timeout, Where, job_name
 from llmbatch.plugin.printing import json_text, yaml_text
 from llmbatch.plugin.waiting import finished
@@ -137,7 +137,8 @@ async def _decide(
             changed = await _ended(connection, changed, limit)
     if form is not Format.TABLE:
         told = [data_of(Row(job)) for job in changed]
-        sys.stdout.write(json_text(told) if form is Format.JSON else yaml_text(told))
+        with unread_is_well(sys.stdout):
+            sys.stdout.write(json_text(told) if form is Format.JSON else yaml_text(told))
     return worst
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import typer
 
@@ -28,6 +29,8 @@ class Exit(IntEnum):
     """The API server, the provider or the bucket does not answer, or has no time."""
     TIMED_OUT = 124
     INTERRUPTED = 130
+    UNREAD = 141
+    """Whoever read the output left before the answer was known; as shells count a broken pipe."""
 
 
 class Stop(Exception):
@@ -39,20 +42,22 @@ class Stop(Exception):
         self.code = code
 
 
-def run(work: Coroutine[Any, Any, Exit | None]) -> NoReturn:
+def run(work: Coroutine[Any, Any, Exit | None], *, unread: Exit = Exit.DONE) -> NoReturn:
     """``leave`` for a command that waits for others."""
-    leave(lambda: asyncio.run(work))
+    leave(lambda: asyncio.run(work), unread=unread)
 
 
-def leave(work: Callable[[], Exit | None]) -> NoReturn:
-    """Do a command's work and leave with its exit code; what went wrong is one line on stderr."""
+def leave(work: Callable[[], Exit | None], *, unread: Exit = Exit.DONE) -> NoReturn:
+    """Do a command's work and leave with its exit code; what went wrong is one line on stderr.
+
+    ``unread`` is the code where whoever read the output left in the middle of the work. Only what does nothing but
+    print is done then.
+    """
+    code = unread
     try:
-        code = work() or Exit.DONE
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read the output has seen enough, as `head` does; the interpreter must not try to flush the rest.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = Exit.DONE
+        with unread_is_well(sys.stdout):
+            code = work() or Exit.DONE
+            sys.stdout.flush()
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
     except Exception as error:
@@ -62,10 +67,26 @@ def leave(work: Callable[[], Exit | None]) -> NoReturn:
     raise typer.Exit(int(code))
 
 
+@contextmanager
+def unread_is_well(stream: TextIO) -> Iterator[None]:
+    """For writing what need not be read: where the reader has left, as ``head`` does, the work goes on without it."""
+    try:
+        yield
+    except BrokenPipeError:
+        # The interpreter must not try to flush the rest either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def tell(text: str, stream: TextIO) -> None:
+    """Write a line at once, for whoever may read it."""
+    with unread_is_well(stream):
+        stream.write(text + "\n")
+        stream.flush()
+
+
 def say(message: str) -> None:
     """Tell a person something, on stderr; what could move the terminal's cursor is taken out."""
-    sys.stderr.write(printable(message) + "\n")
-    sys.stderr.flush()
+    tell(printable(message), sys.stderr)
 
 
 def explained(error: Exception) -> Stop:

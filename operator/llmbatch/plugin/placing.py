@@ -18,7 +18,7 @@ from llmbatch.kube.errors import AlreadyExists, Conflict, Forbidden, Gone
 from llmbatch.kube.transport import Target
 from llmbatch.plugin.bucket import bucket_for, place_of, upload
 from llmbatch.plugin.connection import CORE_PLURALS, Connection, Manifest
-from llmbatch.plugin.exits import Stop, code_of, say
+from llmbatch.plugin.exits import Stop, code_of, say, tell
 from llmbatch.plugin.manifests import Plan
 
 BOUND = ("input_file_ref", "target_model_name", "deployment_ref", "endpoint", "metadata", "output", "completion_window")
@@ -129,7 +129,7 @@ class Placing:
     def _told(self, title: str, *, new: bool) -> None:
         if new:
             self.made.append(title)
-        print(title, "created" if new else "unchanged", file=self.tell, flush=True)
+        tell(f"{title} {'created' if new else 'unchanged'}", self.tell)
 
 
 def _bound(spec: BatchFileSpec) -> tuple[object, ...]:

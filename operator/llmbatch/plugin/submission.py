@@ -15,7 +15,7 @@ from llmbatch.domain.lines import KEPT_ERRORS, InputReport
 from llmbatch.kube.client import target_of
 from llmbatch.kube.errors import AlreadyExists
 from llmbatch.plugin.connection import Connection, connected
-from llmbatch.plugin.exits import Exit, Stop, say
+from llmbatch.plugin.exits import Exit, Stop, say, tell, unread_is_well
 from llmbatch.plugin.manifests import OBJECT_BYTES, Manifest, Plan, Wish, planned
 from llmbatch.plugin.options import Where
 from llmbatch.plugin.placing import Placing, title_of
@@ -75,7 +75,8 @@ async def submission(wish: Wish, where: Where, ways: Ways) -> Exit:
 def _checked(wish: Wish, content: BinaryIO) -> InputReport:
     report = checked(content, [wish.model] if wish.model else None, kept_errors=KEPT_ERRORS)
     if not report.valid:
-        show("table", dict, lambda: errors_table(report.errors), to=sys.stderr)
+        with unread_is_well(sys.stderr):
+            show("table", dict, lambda: errors_table(report.errors), to=sys.stderr)
         raise Stop(f"{title(wish.file)}: {how_many(report)}; nothing was submitted")
     content.seek(0)
     return report
@@ -113,7 +114,7 @@ async def _after(connection: Connection, job: BatchJob, ways: Ways, *, new: bool
     """Print the job, and follow it or say how that is done."""
     name, ended = job.metadata.name, holds(job.status.conditions, ConditionType.FINISHED)
     if ways.printed is Printed.NAME:
-        print(name, flush=True)  # noqa: T201
+        tell(name, sys.stdout)
     if not new:
         say(f"note: BatchJob {name} was submitted before; for another run: kubectl llmbatch retry {name}, or --name")
     if ways.wait and not ended:
@@ -122,7 +123,8 @@ async def _after(connection: Connection, job: BatchJob, ways: Ways, *, new: bool
         say(f"follow it with: kubectl llmbatch watch {name}")
     if ways.printed in (Printed.JSON, Printed.YAML):
         stored = await connection.stored(target_of(BatchJob, job.metadata.namespace, name))
-        _print_all([dict(stored)], ways.printed)
+        with unread_is_well(sys.stdout):
+            _print_all([dict(stored)], ways.printed)
     return verdict(job) if ended or ways.wait else Exit.DONE
 
 

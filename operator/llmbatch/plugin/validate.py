@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
 
 from llmbatch.domain.lines import ENOUGH_ERRORS, KEPT_ERRORS, InputReport
-from llmbatch.plugin.exits import Exit, leave, say
+from llmbatch.plugin.exits import Exit, leave, say, unread_is_well
 from llmbatch.plugin.options import Format, Output
 from llmbatch.plugin.printing import Column, Table, show
 from llmbatch.plugin.requests import checked, errors_table, how_many, opened, title
@@ -43,7 +44,8 @@ def validate(
 def _validate(file: str, models: list[str] | None, output: Format, *, kept_errors: int) -> Exit:
     with opened(file) as stream:
         report = checked(stream, models, kept_errors=kept_errors)
-    show(output, lambda: _data(file, report), lambda: _table(report))
+    with unread_is_well(sys.stdout):
+        show(output, lambda: _data(file, report), lambda: _table(report))
     if not report.valid:
         hidden = report.error_count - len(report.errors)
         say(

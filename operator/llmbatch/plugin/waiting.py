@@ -16,7 +16,7 @@ from llmbatch.api.reasons import ConditionType
 from llmbatch.domain.conditions import condition, holds
 from llmbatch.plugin.board import Row, news, news_key
 from llmbatch.plugin.connection import Connection
-from llmbatch.plugin.exits import Exit, Stop, say
+from llmbatch.plugin.exits import Exit, Stop, say, unread_is_well
 from llmbatch.plugin.following import follow
 from llmbatch.plugin.printing import fitted, look_of
 from llmbatch.plugin.progress import Pace
@@ -96,10 +96,12 @@ class ProgressLine:
             # line back there would lose its end.
             width = max(1, os.get_terminal_size(self._stream.fileno()).columns - 1)
             cut = fitted(text, replace(look_of(self._stream), width=width))
-            self._stream.write(f"\r{cut}\x1b[K")
+            text = f"\r{cut}\x1b[K"
         else:
-            self._stream.write(text + "\n")
-        self._stream.flush()
+            text += "\n"
+        with unread_is_well(self._stream):
+            self._stream.write(text)
+            self._stream.flush()
 
     def end(self) -> None:
         """Leave the line behind, once."""

@@ -65,7 +65,10 @@ def watch(
     if jobs and all_namespaces:
         raise typer.BadParameter("name jobs, or ask for all namespaces; not both")
     wanted = frozenset(job_name(job) for job in jobs or ())
-    run(_watch(Where(namespace, context, kubeconfig), wanted, all_namespaces, selector, timeout, output))
+    run(
+        _watch(Where(namespace, context, kubeconfig), wanted, all_namespaces, selector, timeout, output),
+        unread=Exit.UNREAD,
+    )
 
 
 class View(Protocol):
