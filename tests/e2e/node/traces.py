@@ -23,6 +23,8 @@ STOP_SECONDS = 20.0
 POLL_SECONDS = 0.05
 PROC_SYS = Path("/proc/sys")
 INTERFACES = Path("/sys/class/net")
+WEIGHTS = {"cpu.shares": "262144", "cpu.weight": "10000"}
+"""The most that cgroup v1 and v2 have: what pods take is theirs and not that of what else the machine does."""
 HANDED_DOWN = CGROUPS / "cgroup.subtree_control"
 
 
@@ -36,6 +38,9 @@ def remember(layout: Layout) -> None:
             HANDED_DOWN.write_text(f"+{controller}")
         for path in (*MOUNT_POINTS, *cgroups()):
             path.mkdir(parents=True, exist_ok=True)
+            for name, most in WEIGHTS.items():
+                if (path / name).exists():
+                    (path / name).write_text(most)
     except OSError as error:
         raise NodeError(f"this machine lets nobody make cgroups and folders: {error}") from error
 
