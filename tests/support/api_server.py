@@ -9,7 +9,7 @@ import copy
 import itertools
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,7 +31,7 @@ class Call:
     method: str
     path: str
     query: Mapping[str, str]
-    headers: Mapping[str, str]
+    headers: Sequence[tuple[str, str]]
 
 
 class ApiServer:
@@ -147,7 +147,7 @@ class ApiServer:
         class Handler(BaseHTTPRequestHandler):
             def _handle(self) -> None:
                 address = urlsplit(self.path)
-                call = Call(self.command, address.path, dict(parse_qsl(address.query)), dict(self.headers.items()))
+                call = Call(self.command, address.path, dict(parse_qsl(address.query)), self.headers.items())
                 length = int(self.headers.get("Content-Length") or 0)
                 status, made = server.answer(call, json.loads(self.rfile.read(length)) if length else None)
                 server.calls.append(call)

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 from urllib.request import getproxies
 
 import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config.incluster_config import InClusterConfigLoader
+from kubernetes.aio.config.kube_config import ConfigNode
 
 from llmbatch.kube.errors import NoConfiguration, Unauthenticated
 from llmbatch.kube.transport import Api, Observe
@@ -21,6 +23,9 @@ from llmbatch.kube.transport import Api, Observe
 DEFAULT_KUBECONFIG = "~/.kube/config"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod has the token, the namespace and the API server's authority of its ServiceAccount."""
+
+_HEADER_CHARACTERS = "!#$&'*+^`|"
+"""Besides letters, digits and ``-_.~``; RFC 9110 (tokens), but for the ``%`` of the escapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ async def connect(
     """The API server that ``environ`` names: KUBECONFIG first, then the pod's, then the user's kubeconfig.
 
     ``pool_size`` is the number of calls at a time and must not be below that of workers; ``timeout_seconds``
-    is for a whole call. Raises NoConfiguration in a pod, else kubernetes.aio.config.ConfigException.
+    is for a whole call. Raises NoConfiguration, and kubernetes.aio.config.ConfigException for a kubeconfig.
     """
     configuration = _configuration(pool_size)
     refresh = None
@@ -70,6 +75,10 @@ async def connect(
     else:
         file = environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
         loader = await config.load_kube_config(file, client_configuration=configuration, persist_config=False)
+        if _impersonation(loader._user):
+            raise NoConfiguration(
+                "the kubeconfig impersonates somebody; name one with credentials of the operator's own"
+            )
         # Ends at once unless the credentials come from a plugin, whose tokens live for minutes.
         refresh = partial(config.refresh_token, loader, configuration)
     return Api(configuration, timeout_seconds=timeout_seconds, user_agent=user_agent, observe=observe, refresh=refresh)
@@ -89,20 +98,27 @@ async def connect_as_user(
     context: str | None = None,
     user_agent: str,
     timeout_seconds: float = 30.0,
+    service_account: Path = SERVICE_ACCOUNT,
 ) -> UserAccess:
-    """As kubectl finds it: ``kubeconfig``, KUBECONFIG (files joined by colons), the user's own, then the pod's.
+    """As kubectl finds it: ``kubeconfig``, KUBECONFIG (files joined by colons), the user's own, then the pod's where
+    neither file nor context is named. Impersonation (``as``, ``as-groups``, …) is taken over.
 
     Raises NoConfiguration, and Unauthenticated where a credential plugin fails; neither quotes the kubeconfig.
     """
     files = kubeconfig or environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
     configuration = _configuration(pool_size=8)
     if not _exists(files):
-        return UserAccess(_in_pod(environ, configuration, files, user_agent), _pod_namespace())
+        if kubeconfig or context or not environ.get("KUBERNETES_SERVICE_HOST"):
+            raise NoConfiguration(f"there is no kubeconfig at {files}; name one with --kubeconfig or KUBECONFIG")
+        _load_service_account(configuration, environ, service_account)
+        api = Api(configuration, timeout_seconds=timeout_seconds, user_agent=user_agent)
+        return UserAccess(api, _pod_namespace(service_account))
     try:
         loader = await config.load_kube_config(
             files, context=context, client_configuration=configuration, persist_config=False
         )
         chosen: Mapping[str, Any] = loader.current_context["context"]
+        impersonation = _impersonation(loader._user)
     except (config.ConfigException, yaml.YAMLError, AttributeError, KeyError, OSError, TypeError, ValueError):
         # The loader's own messages may quote the entry, credentials included.
         place = f"context {context} of the kubeconfig" if context else "the kubeconfig"
@@ -117,6 +133,7 @@ async def connect_as_user(
         configuration,
         timeout_seconds=timeout_seconds,
         user_agent=user_agent,
+        impersonation=impersonation,
         refresh=partial(config.refresh_token, loader, configuration) if loader._user else None,
     )
     return UserAccess(api, str(chosen.get("namespace") or "default"))
@@ -134,11 +151,23 @@ def _configuration(pool_size: int) -> Configuration:
     return configuration
 
 
-def _in_pod(environ: Mapping[str, str], configuration: Configuration, files: str, user_agent: str) -> Api:
-    if not environ.get("KUBERNETES_SERVICE_HOST"):
-        raise NoConfiguration(f"there is no kubeconfig at {files}; name one with --kubeconfig or KUBECONFIG")
-    _load_service_account(configuration, environ, SERVICE_ACCOUNT)
-    return Api(configuration, user_agent=user_agent)
+def _impersonation(user: ConfigNode | None) -> list[tuple[str, str]]:
+    """The headers by which the user of a kubeconfig acts as somebody else; none where they do not.
+
+    Names and escapes are those of client-go's impersonating round tripper. Raises TypeError, ValueError.
+    """
+    entry: Mapping[str, Any] = user.value if user else {}
+    name, uid = entry.get("as") or "", entry.get("as-uid") or ""
+    headers = [("Impersonate-User", name), ("Impersonate-Uid", uid)]
+    headers += [("Impersonate-Group", group) for group in entry.get("as-groups") or ()]
+    for key, values in (entry.get("as-user-extra") or {}).items():
+        headers += [(f"Impersonate-Extra-{quote(key, safe=_HEADER_CHARACTERS)}", value) for value in values]
+    headers = [(key, value) for key, value in headers if value]
+    if headers and not name:
+        raise ValueError("impersonation without a user, which the API server refuses")
+    if not all(isinstance(value, str) and value.isprintable() for _, value in headers):
+        raise ValueError("impersonation of what is no name")
+    return headers
 
 
 def _load_service_account(configuration: Configuration, environ: Mapping[str, str], folder: Path) -> None:
@@ -154,8 +183,8 @@ def _load_service_account(configuration: Configuration, environ: Mapping[str, st
         ) from None
 
 
-def _pod_namespace() -> str:
+def _pod_namespace(folder: Path) -> str:
     try:
-        return (SERVICE_ACCOUNT / "namespace").read_text().strip() or "default"
+        return (folder / "namespace").read_text().strip() or "default"
     except OSError:
         return "default"

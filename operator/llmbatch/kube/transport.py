@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +66,7 @@ class Api(RESTClientObject):
 
     Deserialising into generated models costs more than the call, and its ``json.dumps`` writes any other alphabet
     as escapes, with which a 1 MiB output exceeds what the API server takes. ``timeout_seconds`` is for
-    a whole call.
+    a whole call, ``connect_seconds`` for a new connection with its TLS. ``impersonation`` are headers of every call.
     """
 
     def __init__(
@@ -74,7 +74,9 @@ class Api(RESTClientObject):
         configuration: Configuration,
         *,
         timeout_seconds: float = 30.0,
+        connect_seconds: float = 10.0,
         user_agent: str = "llmbatch-operator",
+        impersonation: Sequence[tuple[str, str]] = (),
         observe: Observe = lambda verb, resource, code, seconds: None,
         refresh: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
@@ -82,7 +84,9 @@ class Api(RESTClientObject):
         self.answered_at: float | None = None
         """When the API server last answered anything at all, by ``time.monotonic``."""
         self._timeout_seconds = timeout_seconds
+        self._connect_seconds = connect_seconds
         self._user_agent = user_agent
+        self._impersonation = impersonation
         self._observe = observe
         self._refresh = refresh
         self._refreshing: asyncio.Task[None] | None = None
@@ -128,7 +132,7 @@ class Api(RESTClientObject):
         connection. Raises KubeError, also while it is read."""
         what = f"watch {target}"
         headers = await self._headers(JSON)
-        limit = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout_seconds, sock_read=silence_seconds)
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds, sock_read=silence_seconds)
         try:
             async with self._request("GET", self._url(target, query), headers, None, limit) as response:
                 if response.status >= 300:
@@ -149,7 +153,8 @@ class Api(RESTClientObject):
     async def _send(
         self, method: str, url: str, headers: dict[str, str], body: bytes | None, timeout_seconds: float | None
     ) -> tuple[int, bytes, str | None]:
-        limit = aiohttp.ClientTimeout(total=timeout_seconds or self._timeout_seconds)
+        total = timeout_seconds or self._timeout_seconds
+        limit = aiohttp.ClientTimeout(total=total, sock_connect=self._connect_seconds)
         async with self._request(method, url, headers, body, limit) as response:
             return response.status, await response.read(), response.headers.get("Retry-After")
 
@@ -167,7 +172,13 @@ class Api(RESTClientObject):
         if self.proxy:
             options["proxy"] = self.proxy
         async with self.pool_manager.request(
-            method, url, data=body, headers=headers, timeout=limit, allow_redirects=False, **options
+            method,
+            url,
+            data=body,
+            headers=[*headers.items(), *self._impersonation],
+            timeout=limit,
+            allow_redirects=False,
+            **options,
         ) as response:
             yield response
 

@@ -116,6 +116,22 @@ async def test_a_server_that_never_answers_is_given_up(server: tuple[SickServer,
         await kube.api.call("get", Target("v1", "secrets", "ns", "s"), timeout_seconds=0.05)
 
 
+async def test_a_server_that_accepts_and_says_nothing_is_given_up_soon():
+    """A connection whose TLS never begins has a limit of its own, since nothing was asked yet."""
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        api = Api(Configuration(host=f"https://127.0.0.1:{port}"), timeout_seconds=600, connect_seconds=0.05)
+        with pytest.raises(Unreachable, match="no answer in time"):
+            async with asyncio.timeout(30):
+                await api.call("get", "/version")
+        await api.close()
+
+
 async def test_a_cut_answer_is_unreachable(server: tuple[SickServer, Kube]):
     """A connection that ends in the middle of an answer is no answer."""
     sick, kube = server
