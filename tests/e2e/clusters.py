@@ -71,7 +71,7 @@ def _given(kubeconfig: Path, environment: Mapping[str, str], folder: Path) -> Po
             raise NodeError(f"{variable} must name the image of {version_of(project)} that the cluster can pull")
         return image
 
-    def kill(pod: Object) -> None:  # the kubelet kills at once; nobody else can from outside of the node
+    def kill(pod: Object) -> None:  # what comes closest from outside of the node
         found = pod["metadata"]
         cluster.kubectl("delete", "pod", found["name"], "-n", found["namespace"], "--grace-period=0", "--force")
 
