@@ -1,4 +1,8 @@
-"""Clusters with real pods: one that is given, kind, or the node that is made of packages."""
+"""Clusters with real pods: one that is given, kind, or the node that is made of packages.
+
+`E2E_KUBECONFIG` gives one that is there for tests alone, with `E2E_IMAGE` and `E2E_PREVIOUS_IMAGE`, the images of this
+version and of the previous one as its nodes can pull them. `E2E_KIND` asks for kind.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +45,6 @@ done
 class PodCluster:
     """A cluster with real pods, as its administrator."""
 
-    name: str
     cluster: Cluster
     provide: Callable[[Path], str]
     """Makes the image of a source tree ready for use there, and answers its name."""
@@ -75,7 +78,7 @@ def _given(kubeconfig: Path, environment: Mapping[str, str], folder: Path) -> Po
         found = pod["metadata"]
         cluster.kubectl("delete", "pod", found["name"], "-n", found["namespace"], "--grace-period=0", "--force")
 
-    return PodCluster("E2E_KUBECONFIG", cluster, provide, kill)
+    return PodCluster(cluster, provide, kill)
 
 
 @contextlib.contextmanager
@@ -95,7 +98,7 @@ def _kind(folder: Path) -> Iterator[PodCluster]:
         def kill(pod: Object) -> None:
             _kill(pod, [_found("docker"), "exec", pod["spec"]["nodeName"]])
 
-        yield PodCluster("kind", _as_tester(kubeconfig, folder), provide, kill)
+        yield PodCluster(_as_tester(kubeconfig, folder), provide, kill)
     finally:
         run([*kind, "delete", "cluster"])
 
@@ -109,7 +112,7 @@ def _node(folder: Path) -> Iterator[PodCluster]:
             node.load([operator_image(layout.cache, project)])
             return f"{NAME}:{version_of(project)}"
 
-        yield PodCluster("node", _as_tester(node.kubeconfig, folder), provide, lambda pod: _kill(pod, []))
+        yield PodCluster(_as_tester(node.kubeconfig, folder), provide, lambda pod: _kill(pod, []))
     after = footprint(layout)
     if left := {kind: sorted({*after[kind]} ^ {*before[kind]}) for kind in before if after[kind] != before[kind]}:
         raise NodeError(f"the node has changed the machine: {left}")
