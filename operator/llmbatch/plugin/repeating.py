@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from llmbatch.api import BatchJob, names
+from llmbatch.api.batchjob import Phase
 from llmbatch.api.reasons import ConditionType, Reason
 from llmbatch.domain.conditions import condition
 
@@ -20,6 +21,7 @@ _TRACKING = re.compile(
     r"app\.kubernetes\.io/(instance|managed-by)$|helm\.sh/|(argocd\.argoproj|[a-z]+\.toolkit\.fluxcd)\.io/"
 )
 """Labels by which Argo CD, Flux and Helm know what is theirs: what carries them and is in no manifest is deleted."""
+_ENDED = frozenset(phase.value for phase in Phase if phase.finished)
 _INVALID = frozenset(
     {Reason.INPUT_FILE_INVALID, Reason.TARGET_MODEL_AMBIGUOUS, Reason.TARGET_MODEL_UNKNOWN, Reason.ENDPOINT_MISMATCH}
 )
@@ -35,6 +37,16 @@ def why_not(job: BatchJob) -> str | None:
     ended = condition(job.status.conditions, ConditionType.FAILED)
     if ended is not None and ended.reason in _INVALID:
         return f"would fail again ({ended.reason}: {ended.message}); submit what was corrected as a new job"
+    return None
+
+
+def run_again_by(jobs: Iterable[Mapping[str, Any]], name: str) -> str | None:
+    """Of jobs as they are stored, the one that repeats the job of that name and has not ended; None without one."""
+    for job in jobs:
+        meta, phase = job["metadata"], job.get("status", {}).get("phase")
+        repeats = (meta.get("annotations") or {}).get(RETRY_OF) == name and "deletionTimestamp" not in meta
+        if repeats and phase not in _ENDED:
+            return meta["name"]
     return None
 
 

@@ -9,12 +9,12 @@ import typer
 
 from llmbatch.api import BatchFile, BatchJob
 from llmbatch.kube.client import target_of
-from llmbatch.kube.errors import AlreadyExists
+from llmbatch.kube.errors import AlreadyExists, Overloaded, Unreachable
 from llmbatch.plugin.connection import Connection, Manifest, connected
-from llmbatch.plugin.exits import Exit, Stop, run, say
+from llmbatch.plugin.exits import Exit, Stop, run, say, unread_is_well
 from llmbatch.plugin.options import Context, Format, JobName, Kubeconfig, Namespace, Output, Where, job_name
 from llmbatch.plugin.printing import json_text, yaml_text
-from llmbatch.plugin.repeating import manifest_of_retry, name_of_retry, why_not
+from llmbatch.plugin.repeating import manifest_of_retry, name_of_retry, run_again_by, why_not
 
 TRIES = 20
 
@@ -51,14 +51,14 @@ async def _retry(where: Where, old: str, name: str | None, form: Format, *, forc
             raise Stop(f"BatchJob {old} {why} (or use --force)")
         stored = await connection.stored(target_of(BatchJob, connection.namespace, old))
         if dry_run:
-            taken = await _names(connection)
-            made = manifest_of_retry(stored, name or name_of_retry(old, taken.__contains__))
+            made = manifest_of_retry(stored, name or await _free_name(connection, old, force=force))
             sys.stdout.write(json_text(made) if form is Format.JSON else yaml_text(made))
             return Exit.DONE
-        made = await _made(connection, stored, name)
+        made = await _made(connection, stored, name, force=force)
     new = made["metadata"]["name"]
     texts = {Format.JSON: json_text, Format.YAML: yaml_text}
-    sys.stdout.write(texts[form](_readable(made)) if form in texts else f"{new}\n")
+    with unread_is_well(sys.stdout):
+        sys.stdout.write(texts[form](_readable(made)) if form in texts else f"{new}\n")
     file, home = job.spec.input_file_ref.name, made["metadata"]["namespace"]
     say(f"BatchJob {new} runs file {file} again; to follow it: kubectl llmbatch watch {new} -n {home}")
     return Exit.DONE
@@ -71,25 +71,41 @@ def _readable(made: Manifest) -> Manifest:
 
 async def _missing_file(connection: Connection, job: BatchJob) -> str | None:
     file = job.spec.input_file_ref.name
-    if await connection.kube.get(BatchFile, connection.namespace, file) is None:
+    found = await connection.kube.get(BatchFile, connection.namespace, file)
+    if found is None:
         return f"cannot run again: its BatchFile {file} does not exist any more; submit the file anew"
+    if found.metadata.deletion_timestamp:
+        return f"cannot run again: its BatchFile {file} is being deleted; submit the file anew when it is gone"
     return None
 
 
-async def _names(connection: Connection) -> set[str]:
-    return {found.name async for found in connection.kube.list_metadata(BatchJob, connection.namespace)}
+async def _free_name(connection: Connection, old: str, *, force: bool) -> str:
+    """The next name that nobody has. Raises Stop where the job is being run again already."""
+    target = target_of(BatchJob, connection.namespace)
+    jobs = (await connection.stored_list(target))["items"]
+    if not force and (running := run_again_by(jobs, old)):
+        raise Stop(
+            f"BatchJob {old} is being run again already: kubectl llmbatch watch {running} (or use --force,"
+            " which pays for another run)"
+        )
+    return name_of_retry(old, {job["metadata"]["name"] for job in jobs}.__contains__)
 
 
-async def _made(connection: Connection, stored: Manifest, name: str | None) -> Manifest:
-    """The new job as stored. A name that was chosen must be free; of the others the next is tried."""
-    if name is not None:
-        return await connection.create(manifest_of_retry(stored, name))
-    tried: set[str] = set()
-    taken = await _names(connection)
+async def _made(connection: Connection, stored: Manifest, name: str | None, *, force: bool) -> Manifest:
+    """The new job as stored. A name that was chosen must be free; else the next is tried."""
     for _ in range(TRIES):
-        made = name_of_retry(stored["metadata"]["name"], (taken | tried).__contains__)
+        free = await _free_name(connection, stored["metadata"]["name"], force=force)
+        made = manifest_of_retry(stored, name or free)
         try:
-            return await connection.create(manifest_of_retry(stored, made))
+            return await connection.create(made)
         except AlreadyExists:
-            tried.add(made)
+            if name is not None:
+                raise
+        except (Unreachable, Overloaded) as error:
+            new, home = made["metadata"]["name"], made["metadata"]["namespace"]
+            raise Stop(
+                f"{error.message}; it may have been made all the same, look before you repeat this:"
+                f" kubectl get batchjob {new} -n {home}",
+                Exit.UNREACHABLE,
+            ) from None
     raise Stop("others take every name; choose one with --name")
