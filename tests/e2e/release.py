@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from e2e.node.images import PROJECT
 from support.cluster import Cluster, Object, condition, poll
 
+CHART = PROJECT / "charts" / "llmbatch-operator"
 NAMESPACE = "llmbatch-system"
 NAME = "llmbatch-operator"
 LABEL = "app.kubernetes.io/name=llmbatch-operator"

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from e2e.clusters import PodCluster
-from e2e.conftest import CHART
 from e2e.figures import Figures
 from e2e.node.images import PROJECT, version_of
 from e2e.provider import EXAMPLES
-from e2e.release import LABEL, NAMESPACE, Release
+from e2e.release import CHART, LABEL, NAMESPACE, Release
 from support.cluster import ApiError, Cluster, Object, condition, poll
 from support.emulator import Account
 from support.jobs import custom_ids, status
