@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TextIO
 
 import typer
 
+from llmbatch.plugin.ending import until_told_to_end
 from llmbatch.plugin.printing import printable
 
 
@@ -44,7 +45,7 @@ class Stop(Exception):
 
 def run(work: Coroutine[Any, Any, Exit | None], *, unread: Exit = Exit.DONE) -> NoReturn:
     """``leave`` for a command that waits for others."""
-    leave(lambda: asyncio.run(work), unread=unread)
+    leave(lambda: asyncio.run(until_told_to_end(work)), unread=unread)
 
 
 def leave(work: Callable[[], Exit | None], *, unread: Exit = Exit.DONE) -> NoReturn:
