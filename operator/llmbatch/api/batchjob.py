@@ -173,10 +173,20 @@ class Usage(Model):
     total_tokens: int = Field(default=0, description="Input and output.")
 
 
+AMOUNT = r"^[0-9]{1,30}(\.[0-9]{1,9})?$"
+"""USD as a number that can be added and shown: no sign, no exponent. Longer than any sum of lines can be."""
+
+
 class Cost(Model):
     """What the results cost, at batch prices."""
 
-    amount: str | None = Field(default=None, max_length=40, description="6 places. Absent when unknown; never 0 then.")
+    # In the schema alone: a stored amount that is none must not make the job unreadable to the operator.
+    amount: str | None = Field(
+        default=None,
+        max_length=40,
+        description="6 places. Absent when unknown; never 0 then.",
+        json_schema_extra={"pattern": AMOUNT},
+    )
     currency: Literal["USD"] = Field(default="USD", description="Always USD.")
     source: Literal["spec", "genai-prices", "unknown"] = Field(description="Where the prices come from.")
     reason: str | None = Field(default=None, max_length=64, description="Why the price is unknown, e.g. NoBatchPrice.")

@@ -70,7 +70,10 @@ def deployment_of(job: BatchJob) -> str:
 
 def cost_text(cost: Cost | None) -> str:
     """USD; an unknown cost is never a nought."""
-    return NONE if cost is None else cost.amount or "unknown"
+    if cost is None:
+        return NONE
+    amount = amount_of(cost)
+    return "unknown" if amount is None else f"{amount:f}"
 
 
 def counts_of(job: BatchJob) -> tuple[int, int, int]:
@@ -80,13 +83,16 @@ def counts_of(job: BatchJob) -> tuple[int, int, int]:
 
 
 def board(rows: Sequence[Row], look: Look, height: int, *, namespaces: bool) -> list[str]:
-    """The screen: a line of titles, as many jobs as fit, and a summary. Of too many, those that ended are left out."""
+    """The screen: a line of titles, as many jobs as fit, and a summary. Of too many, those that ended are left out.
+
+    At most ``height - 1`` lines: the cursor needs one of its own.
+    """
     room = max(1, height - 3)
     chosen = rows if len(rows) <= room else sorted(rows, key=_relevance)[: max(1, room - 1)]
     made = lines(table(chosen, look, namespaces=namespaces), look)
     if hidden := len(rows) - len(chosen):
         made.append(fitted(f"and {hidden} more", look))
-    return [*made, fitted(summary(rows), look)]
+    return [*made, fitted(summary(rows), look)][: max(1, height - 1)]
 
 
 def _relevance(row: Row) -> tuple[bool, bool, tuple[str, str]]:
@@ -202,8 +208,8 @@ def news(row: Row, now: datetime, *, namespaces: bool) -> str:
     if row.left is not None:
         parts.append(f"{left_text(row.left)} left")
     if job.status.cost:
-        amount = job.status.cost.amount
-        parts.append(f"{amount} USD" if amount else "cost unknown")
+        known = amount_of(job.status.cost) is not None
+        parts.append(f"{cost_text(job.status.cost)} USD" if known else "cost unknown")
     if job.status.deployment:
         parts.append(f"on {deployment_of(job)}")
     return printable("  ".join(parts))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from llmbatch.api import BatchJob
-from llmbatch.api.batchjob import Cost, RequestCounts, Usage
+from llmbatch.api.batchjob import AMOUNT, Cost, RequestCounts, Usage
 
 NOWHERE = "(none)"
 """The group of jobs that never came to a model or a deployment."""
@@ -68,11 +69,7 @@ class Spending:
 
 def amount_of(cost: Cost) -> Decimal | None:
     """USD; None where it is not known, or no number that can be added."""
-    try:
-        amount = Decimal(cost.amount or "NaN")
-    except InvalidOperation:
-        return None
-    return amount if amount.is_finite() else None
+    return Decimal(cost.amount) if cost.amount and re.fullmatch(AMOUNT, cost.amount) else None
 
 
 def model_of(job: BatchJob) -> str:

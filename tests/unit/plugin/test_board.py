@@ -65,6 +65,14 @@ def test_a_board_never_breaks_its_screen(width: int, colour: bool):
         assert max(cell_len(line) for line in made) <= width
 
 
+@pytest.mark.parametrize(("height", "lines"), [(1, 1), (2, 1), (3, 2), (4, 3), (5, 4)])
+def test_a_screen_of_a_few_lines_is_not_scrolled(height: int, lines: int):
+    """Of a board that is too high, the titles stay."""
+    made = board([RUNNING, DONE, WAITING], Look(80, ascii=True), height, namespaces=False)
+
+    assert (len(made), made[0].split()[0]) == (lines, "JOB")
+
+
 def test_a_narrow_screen_keeps_name_state_and_progress():
     """What matters most goes last."""
     made = board([RUNNING], Look(44, ascii=True), 24, namespaces=False)
@@ -106,6 +114,15 @@ def test_an_unknown_cost_is_never_a_nought():
     assert summary([unknown]) == "1 succeeded; cost unknown"
     assert summary([unknown, DONE]) == "2 succeeded; 64/64 requests; 0.012000 USD and 1 unknown"
     assert summary([]) == "no jobs"
+
+
+def test_an_amount_that_is_none_is_unknown():
+    """What somebody wrote into a status by hand is neither shown as money nor written out."""
+    written = a_row("run-4", "Succeeded", cost={"amount": "1e999999", "source": "spec"})
+
+    assert cost_text(written.job.status.cost) == "unknown"
+    assert summary([written]) == "1 succeeded; cost unknown"
+    assert news(written, NOW, namespaces=False).endswith("cost unknown")
 
 
 def test_a_shared_deployment_is_told_with_its_namespace():

@@ -48,7 +48,7 @@ def test_unknown_costs_are_counted_by_reason_and_never_a_nought():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("amount", ["NaN", "Infinity", "1 dollar"])
+@pytest.mark.parametrize("amount", ["NaN", "Infinity", "1 dollar", "1e999999", "-1", "1_0", "١"])
 def test_an_amount_that_is_no_number_is_unknown(amount: str):
     """A status that somebody wrote by hand spoils no sum."""
     spent = by_group([priced(amount), priced("1")], GROUPS["model"])["gpt"]
