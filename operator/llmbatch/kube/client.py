@@ -11,10 +11,11 @@ from typing import Any, NamedTuple, TypeVar
 import orjson
 from pydantic import ValidationError
 
+from llmbatch import __version__
 from llmbatch.api.base import Resource
 from llmbatch.api.names import API_VERSION
 from llmbatch.domain.owner import Owner
-from llmbatch.kube.errors import Conflict, Expired, Gone, InvalidObject
+from llmbatch.kube.errors import Conflict, Expired, Gone, Unreadable
 from llmbatch.kube.outputs import OutputKind, check_output, write_output
 from llmbatch.kube.transport import JSON_PATCH, MERGE_PATCH, Api, Target
 
@@ -57,21 +58,29 @@ class Kube:
     # --- the three resources ----------------------------------------------------------------------------------
 
     async def get(self, kind: type[R], namespace: str, name: str) -> R | None:
-        """The resource as stored now. Raises InvalidObject where it does not fit its schema."""
+        """The resource as stored now. Raises Unreadable where it does not fit its schema."""
         answer = await self._get(target_of(kind, namespace, name))
         return None if answer is None else parse(kind, answer)
 
     async def list(
-        self, kind: type[R], namespace: str | None = None, *, label_selector: str = "", limit: int = PAGE
+        self,
+        kind: type[R],
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        limit: int = PAGE,
+        on_unreadable: Callable[[Unreadable], None] = lambda error: logger.warning("%s", error),
     ) -> AsyncIterator[R]:
-        """All resources of a namespace, or of all of them, a page at a time. One that cannot be read is logged
-        and left out, so that it does not hide the others."""
+        """All resources of a namespace, or of all of them, a page at a time. One that cannot be read is told to
+        ``on_unreadable`` and left out, so that it does not hide the others."""
         query = {"labelSelector": label_selector} if label_selector else {}
         async for item in self._pages(target_of(kind, namespace or ""), query, limit):
             try:
-                yield kind.model_validate(item)
-            except ValidationError as error:
-                logger.warning("%s", _unreadable(kind, item.get("metadata", {}), error))
+                resource = resource_of(kind, item)
+            except Unreadable as error:
+                on_unreadable(error)
+            else:
+                yield resource
 
     async def list_metadata(
         self, kind: type[Resource], namespace: str | None = None, *, limit: int = PAGE
@@ -243,11 +252,19 @@ def target_of(kind: type[Resource], namespace: str, name: str = "", subresource:
 
 
 def parse(kind: type[R], answer: bytes) -> R:
-    """A resource from the API server's JSON. Raises InvalidObject, which names fields and no values."""
+    """A resource from the API server's JSON. Raises Unreadable, which names fields and no values."""
     try:
         return kind.model_validate_json(answer)
     except ValidationError as error:
-        raise InvalidObject(_unreadable(kind, orjson.loads(answer).get("metadata", {}), error)) from None
+        raise _unreadable(kind, orjson.loads(answer), error) from None
+
+
+def resource_of(kind: type[R], stored: Mapping[str, Any]) -> R:
+    """A resource from an object as it is stored. Raises Unreadable."""
+    try:
+        return kind.model_validate(stored)
+    except ValidationError as error:
+        raise _unreadable(kind, stored, error) from None
 
 
 def data_of(kind: OutputKind, stored: Mapping[str, Any]) -> dict[str, bytes]:
@@ -258,14 +275,17 @@ def data_of(kind: OutputKind, stored: Mapping[str, Any]) -> dict[str, bytes]:
     return text | _decoded(stored.get("binaryData"))
 
 
-def _unreadable(kind: type[Resource], meta: Mapping[str, Any], error: ValidationError) -> str:
+def _unreadable(kind: type[Resource], stored: Mapping[str, Any], error: ValidationError) -> Unreadable:
     # Locations and types only: the input of a validation error is the user's.
     places = [
         f"{'.'.join(str(part) for part in found['loc'])} ({found['type']})"
         for found in error.errors(include_url=False, include_context=False, include_input=False)[:5]
     ]
+    meta = stored.get("metadata", {})
     where = f"{meta.get('namespace', '')}/{meta.get('name', '')}"
-    return f"{kind.KIND} {where} cannot be read; repair or delete it: {', '.join(places)}"
+    made = Unreadable(f"{kind.KIND} {where} cannot be read by version {__version__}: {', '.join(places)}")
+    made.name = str(meta.get("name", ""))
+    return made
 
 
 def _decoded(data: Mapping[str, str] | None) -> dict[str, bytes]:

@@ -96,6 +96,12 @@ class InvalidObject(KubeError):
     retryable = False
 
 
+class Unreadable(InvalidObject):
+    """A stored object that does not fit this version's schema: another one wrote it, or somebody by hand."""
+
+    name: str = ""
+
+
 BY_STATUS: dict[int, type[KubeError]] = {
     400: Invalid, 401: Unauthenticated, 403: Forbidden, 404: Gone, 409: Conflict, 410: Expired, 413: TooLarge,
     422: Invalid,

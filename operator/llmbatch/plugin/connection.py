@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ import orjson
 
 from llmbatch import __version__
 from llmbatch.api.base import Resource
-from llmbatch.kube.client import Kube, target_of
+from llmbatch.kube.client import Kube, resource_of, target_of
 from llmbatch.kube.connect import connect_as_user
 from llmbatch.kube.errors import Gone
 from llmbatch.kube.transport import MERGE_PATCH, Api, Target
@@ -26,6 +26,8 @@ Manifest = Mapping[str, Any]
 USER_AGENT = f"kubectl-llmbatch/{__version__}"
 FIELD_MANAGER = "kubectl-llmbatch"
 CALL_SECONDS = 60.0
+NAMED = 5
+"""At most so many objects are named in a message."""
 CORE_PLURALS = {"ConfigMap": "configmaps", "Secret": "secrets"}
 
 
@@ -79,7 +81,7 @@ class Connection:
             answer = await self.merge(target_of(kind, namespace, name), patch)
         except Gone:
             raise missing(kind, namespace, name) from None
-        return kind.model_validate(answer)
+        return resource_of(kind, answer)
 
     async def merge(self, target: Target, patch: Manifest) -> Manifest:
         """Merge a patch into any object."""
@@ -108,6 +110,15 @@ async def connected(where: Where) -> AsyncIterator[Connection]:
         yield Connection(access.api, Kube(access.api, guard=lambda: None), where.namespace or access.namespace)
     finally:
         await access.api.close()
+
+
+def left_out(names: Iterable[str], what: str) -> str:
+    """That objects are there which this version cannot read: ``2 jobs cannot be read by this version: a, b``."""
+    found = sorted(set(names))
+    more = f" and {len(found) - NAMED} others" if len(found) > NAMED else ""
+    return (
+        f"{len(found)} {what} cannot be read by version {__version__} of this plugin: {', '.join(found[:NAMED])}{more}"
+    )
 
 
 def missing(kind: type[Resource], namespace: str, name: str) -> Stop:

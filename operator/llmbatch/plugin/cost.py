@@ -11,7 +11,7 @@ import typer
 
 from llmbatch.api import BatchJob
 from llmbatch.api.base import rfc3339
-from llmbatch.plugin.connection import connected
+from llmbatch.plugin.connection import connected, left_out
 from llmbatch.plugin.exits import Exit, run, say
 from llmbatch.plugin.options import (
     AllNamespaces,
@@ -69,10 +69,13 @@ def cost(
 async def _cost(
     where: Where, by: By, since: timedelta | None, all_namespaces: bool, selector: str, form: Format
 ) -> Exit:
-    begin = datetime.now(UTC) - since if since else None
+    begin = None if since is None else datetime.now(UTC) - since
     async with connected(where) as connection:
         namespace = None if all_namespaces else connection.namespace
-        listed = connection.kube.list(BatchJob, namespace, label_selector=selector)
+        unreadable = list[str]()
+        listed = connection.kube.list(
+            BatchJob, namespace, label_selector=selector, on_unreadable=lambda error: unreadable.append(error.name)
+        )
         groups = by_group([job async for job in listed if ended_since(job, begin)], GROUPS[by])
     whole = total(groups.values())
     show(
@@ -84,7 +87,9 @@ async def _cost(
     if form is Format.TABLE and whole.unknown:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(whole.unknown.items()))
         say(f"the cost of {whole.unknown.total()} of {whole.jobs} jobs is not known and in no sum ({reasons})")
-    return Exit.DONE
+    if unreadable:
+        say(f"error: {left_out(unreadable, 'jobs')}; they are in no sum")
+    return Exit.NO if unreadable else Exit.DONE
 
 
 def data(by: By, since: datetime | None, groups: Mapping[str, Spending], whole: Spending) -> dict[str, Any]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from pydantic import ValidationError
-
 from llmbatch.api.base import Resource
-from llmbatch.kube.client import target_of
-from llmbatch.kube.errors import Expired, KubeError, Overloaded, Unreachable
+from llmbatch.kube.client import resource_of, target_of
+from llmbatch.kube.errors import Expired, KubeError, Overloaded, Unreachable, Unreadable
 from llmbatch.kube.watch import watch
 from llmbatch.plugin.connection import Connection
 
@@ -26,6 +25,11 @@ class Change(NamedTuple, Generic[R]):
     resource: R | None = None
 
 
+def refuse(error: Unreadable) -> None:
+    """For who follows one resource, and can tell nothing of it. Raises what it is given."""
+    raise error
+
+
 async def follow(
     connection: Connection,
     kind: type[R],
@@ -34,12 +38,14 @@ async def follow(
     name: str | None = None,
     selector: str = "",
     on_break: Callable[[KubeError], None] = lambda error: None,
+    on_unreadable: Callable[[Unreadable], None] = refuse,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncGenerator[Change[R], None]:
     """All resources of a namespace (None: of all), or those that are named or selected, and then every change.
 
     A connection that breaks is made again for as long as it takes, with what changed meanwhile told then;
-    ``on_break`` hears of each try that failed. The first list is tried once. Raises KubeError.
+    ``on_break`` hears of each try that failed, and ``on_unreadable`` of each resource that this version cannot read,
+    which is then as it was last known. The first list is tried once. Raises KubeError.
     """
     target = target_of(kind, namespace or "")
     query = {"labelSelector": selector} if selector else {}
@@ -51,13 +57,13 @@ async def follow(
         try:
             if not version:
                 listed = await connection.stored_list(target, query)
-                for change in _differences(known, _parsed(kind, listed["items"])):
+                for change in _differences(known, _parsed(kind, listed["items"], known, on_unreadable)):
                     yield change
                 version, synced = listed["metadata"]["resourceVersion"], True
                 yield Change("synced")
             async for event in watch(connection.api, target, version, query=query):
                 version, pause = event.resource_version, FIRST_PAUSE
-                for change in _told(known, kind, event.type, event.object):
+                for change in _told(known, kind, event.type, event.object, on_unreadable):
                     yield change
         except Expired:
             version = ""
@@ -83,25 +89,41 @@ def _differences(known: dict[str, R], listed: dict[str, R]) -> list[Change[R]]:
     return [*gone, *put]
 
 
-def _told(known: dict[str, R], kind: type[R], type_: str, item: Mapping[str, Any]) -> list[Change[R]]:
-    changes = list[Change[R]]()
-    if type_ != "BOOKMARK":
-        for uid, resource in _parsed(kind, [item]).items():
-            if type_ == "DELETED":
-                known.pop(uid, None)
-            else:
-                known[uid] = resource
-            changes.append(Change("gone" if type_ == "DELETED" else "put", resource))
-    return changes
+def _told(
+    known: dict[str, R],
+    kind: type[R],
+    type_: str,
+    item: Mapping[str, Any],
+    on_unreadable: Callable[[Unreadable], None],
+) -> list[Change[R]]:
+    if type_ == "BOOKMARK":
+        return []
+    if type_ == "DELETED":
+        last = known.pop(str(item.get("metadata", {}).get("uid")), None)
+        with suppress(Unreadable):
+            last = resource_of(kind, item)
+        return [Change("gone", last)] if last else []
+    found = _parsed(kind, [item], known, on_unreadable)
+    news = [Change("put", resource) for uid, resource in found.items() if resource is not known.get(uid)]
+    known.update(found)
+    return news
 
 
-def _parsed(kind: type[R], items: list[Mapping[str, Any]]) -> dict[str, R]:
-    """The resources by UID. One that cannot be read is left out: it does not hide the others."""
+def _parsed(
+    kind: type[R],
+    items: list[Mapping[str, Any]],
+    known: Mapping[str, R],
+    on_unreadable: Callable[[Unreadable], None],
+) -> dict[str, R]:
+    """The resources by UID. One that cannot be read does not hide the others, and is not gone."""
     found = dict[str, R]()
     for item in items:
         try:
-            resource = kind.model_validate(item)
-        except ValidationError:
-            continue
-        found[resource.metadata.uid] = resource
+            resource = resource_of(kind, item)
+        except Unreadable as error:
+            on_unreadable(error)
+            if last := known.get(str(item.get("metadata", {}).get("uid"))):
+                found[last.metadata.uid] = last
+        else:
+            found[resource.metadata.uid] = resource
     return found

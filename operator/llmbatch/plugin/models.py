@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from llmbatch.api import ModelDeployment
-from llmbatch.kube.errors import Forbidden
-from llmbatch.plugin.connection import Connection, connected
+from llmbatch.kube.errors import Forbidden, Unreadable
+from llmbatch.plugin.connection import Connection, connected, left_out
 from llmbatch.plugin.exits import Exit, run, say
 from llmbatch.plugin.offers import Offer, limits_text, offers, provider_of
 from llmbatch.plugin.options import Context, Format, Kubeconfig, Namespace, Output, Where
@@ -43,7 +43,9 @@ def models(
 async def _models(where: Where, shared: Sequence[str], form: Format) -> Exit:
     async with connected(where) as connection:
         labels = await _labels(connection)
-        found = offers(await _deployments(connection, shared), connection.namespace, labels)
+        unreadable = list[str]()
+        deployments = await _deployments(connection, shared, lambda error: unreadable.append(error.name))
+        found = offers(deployments, connection.namespace, labels)
     show(
         form,
         lambda: data(found),
@@ -53,20 +55,24 @@ async def _models(where: Where, shared: Sequence[str], form: Format) -> Exit:
     for model, offered in found.items():
         if form is Format.TABLE and not any(offer.ready and not offer.deployment.spec.suspend for offer in offered):
             say(f"no deployment of {model} is Ready: {offered[0].message or offered[0].reason}")
-    return Exit.DONE
+    if unreadable:
+        say(f"error: {left_out(unreadable, 'deployments')}")
+    return Exit.NO if unreadable else Exit.DONE
 
 
-async def _deployments(connection: Connection, shared: Sequence[str]) -> list[ModelDeployment]:
+async def _deployments(
+    connection: Connection, shared: Sequence[str], on_unreadable: Callable[[Unreadable], None]
+) -> list[ModelDeployment]:
     """Those of all namespaces, or else of this one and those that are named. Raises Forbidden for these."""
     try:
-        return [found async for found in connection.kube.list(ModelDeployment)]
+        return [found async for found in connection.kube.list(ModelDeployment, on_unreadable=on_unreadable)]
     except Forbidden:
         if not shared:
             say("deployments of other namespaces may not be listed; name those that share some: --shared-namespace")
     return [
         found
         for namespace in dict.fromkeys([connection.namespace, *shared])
-        async for found in connection.kube.list(ModelDeployment, namespace)
+        async for found in connection.kube.list(ModelDeployment, namespace, on_unreadable=on_unreadable)
     ]
 
 

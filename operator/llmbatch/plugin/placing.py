@@ -13,7 +13,7 @@ from llmbatch.api.batchfile import BatchFileSpec
 from llmbatch.api.batchjob import BatchJobSpec
 from llmbatch.api.names import API_VERSION
 from llmbatch.domain.errors import LLMBatchError
-from llmbatch.kube.client import target_of
+from llmbatch.kube.client import resource_of, target_of
 from llmbatch.kube.errors import AlreadyExists, Conflict, Forbidden, Gone
 from llmbatch.kube.transport import Target
 from llmbatch.plugin.bucket import bucket_for, place_of, upload
@@ -70,7 +70,7 @@ class Placing:
 
     async def _file(self, plan: Plan) -> BatchFile:
         stored, new = await self._ensured(plan.file)
-        file = BatchFile.model_validate(stored)
+        file = resource_of(BatchFile, stored)
         if _bound(file.spec) != _bound(BatchFileSpec.model_validate(plan.file["spec"])):
             raise Stop(f"{title_of(plan.file)} exists and is another file; delete it, or give the file another name")
         self._told(title_of(plan.file), new=new)
@@ -100,7 +100,7 @@ class Placing:
         stored, new = await self._ensured(plan.job)
         _refuse_another_run(plan, stored)
         self._told(title_of(plan.job), new=new)
-        return BatchJob.model_validate(stored)
+        return resource_of(BatchJob, stored)
 
     async def _ensured(self, manifest: Manifest) -> tuple[Mapping[str, Any], bool]:
         """The object as stored, and whether it was made now."""

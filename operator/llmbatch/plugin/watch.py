@@ -16,8 +16,9 @@ from typing import Annotated, Protocol
 import typer
 
 from llmbatch.api import BatchJob
+from llmbatch.kube.errors import Unreadable
 from llmbatch.plugin import board
-from llmbatch.plugin.connection import Connection, connected, missing
+from llmbatch.plugin.connection import Connection, connected, left_out, missing
 from llmbatch.plugin.exits import Exit, Stop, run, say
 from llmbatch.plugin.following import LONGEST_PAUSE, Change, follow
 from llmbatch.plugin.options import (
@@ -122,6 +123,8 @@ class Live:
         look = Look(width, self._look.colour, self._look.ascii)
         rows = self._watched.rows(begun)
         trouble = [fitted(self._trouble, look)] if self._trouble and begun < self._trouble_ends else []
+        if unreadable := self._watched.unreadable:
+            trouble.append(fitted(left_out(unreadable, "jobs"), look))
         self._screen.draw([*board.board(rows, look, height - len(trouble), namespaces=self._namespaces), *trouble])
         ended = time.monotonic()
         self._rests_until = ended + RESTS * (ended - begun) if ended - begun > LONG_SECONDS else 0.0
@@ -137,6 +140,7 @@ class Lines:
         self._form = form
         self._namespaces = namespaces
         self._told: dict[str, tuple[object, ...]] = {}
+        self._left_out = 0
 
     def changed(self, job: BatchJob) -> None:
         """Print it, if it says anything new."""
@@ -159,7 +163,10 @@ class Lines:
         say(f"reconnecting: {why}")
 
     def show(self) -> None:
-        """Lines are printed when they come."""
+        """Lines are printed when they come; what cannot be printed is told beside them."""
+        if len(self._watched.unreadable) > self._left_out:
+            self._left_out = len(self._watched.unreadable)
+            say(left_out(self._watched.unreadable, "jobs"))
 
 
 async def _watch(
@@ -170,7 +177,7 @@ async def _watch(
         namespace = None if all_namespaces else connection.namespace
         with _view(watched, form, namespaces=all_namespaces) as view:
             try:
-                async with asyncio.timeout(limit.total_seconds() if limit else None):
+                async with asyncio.timeout(None if limit is None else limit.total_seconds()):
                     await _show_changes(connection, namespace, selector, watched, view)
             except TimeoutError:
                 raise Stop("the jobs have not finished in time", Exit.TIMED_OUT) from None
@@ -232,8 +239,15 @@ async def _follow(
         view.broken(str(error))
         wakes.put_nowait(None)
 
+    def unreadable(error: Unreadable) -> None:
+        watched.refuse(error)
+        wakes.put_nowait(None)
+
+    followed = follow(
+        connection, BatchJob, namespace, name=name, selector=selector, on_break=broken, on_unreadable=unreadable
+    )
     try:
-        async for change in follow(connection, BatchJob, namespace, name=name, selector=selector, on_break=broken):
+        async for change in followed:
             wakes.put_nowait(change)
     except Exception as error:
         wakes.put_nowait(error)
@@ -254,16 +268,10 @@ async def taken(wakes: asyncio.Queue[Wake], tick: float | None) -> AsyncIterator
 
 @contextmanager
 def _signals(wakes: asyncio.Queue[Wake]) -> Iterator[None]:
-    """Draw anew when the terminal changes its size, and end in order when we are told to end."""
+    """Draw anew when the terminal changes its size."""
     loop = asyncio.get_running_loop()
-    ended = Stop("ended by a signal", Exit.INTERRUPTED)
-    wanted: dict[signal.Signals, Exception | None] = {
-        signal.SIGWINCH: None, signal.SIGTERM: ended, signal.SIGHUP: ended,
-    }  # fmt: skip
-    for number, wake in wanted.items():
-        loop.add_signal_handler(number, wakes.put_nowait, wake)
+    loop.add_signal_handler(signal.SIGWINCH, wakes.put_nowait, None)
     try:
         yield
     finally:
-        for number in wanted:
-            loop.remove_signal_handler(number)
+        loop.remove_signal_handler(signal.SIGWINCH)

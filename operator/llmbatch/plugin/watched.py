@@ -8,6 +8,7 @@ from datetime import timedelta
 from llmbatch.api import BatchJob
 from llmbatch.api.reasons import ConditionType
 from llmbatch.domain.conditions import holds
+from llmbatch.kube.errors import Unreadable
 from llmbatch.plugin import board
 from llmbatch.plugin.exits import Exit
 from llmbatch.plugin.following import Change
@@ -21,6 +22,8 @@ class Watched:
     wanted: frozenset[str]
     jobs: dict[tuple[str, str], BatchJob] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
+    unreadable: set[str] = field(default_factory=set)
+    """Jobs that this version cannot read; they are not shown."""
     synced: bool = False
     _paces: dict[str, tuple[Pace, float]] = field(default_factory=dict)
 
@@ -49,6 +52,13 @@ class Watched:
         self._paces[job.metadata.uid] = (pace, at if news else seen_at)
         self.jobs[key] = job
         return job
+
+    def refuse(self, error: Unreadable) -> None:
+        """Take it that a job cannot be read. Raises the error where that job is waited for."""
+        if error.name in self.wanted:
+            raise error
+        if not self.wanted:
+            self.unreadable.add(error.name)
 
     def row(self, job: BatchJob, at: float) -> board.Row:
         """The job's row as of a monotonic time."""

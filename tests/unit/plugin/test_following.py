@@ -15,7 +15,7 @@ from kubernetes.aio.client.configuration import Configuration
 
 from llmbatch.api import BatchJob
 from llmbatch.kube.client import Kube
-from llmbatch.kube.errors import Forbidden, InvalidObject, Overloaded, Unreachable
+from llmbatch.kube.errors import Forbidden, InvalidObject, Overloaded, Unreachable, Unreadable
 from llmbatch.kube.transport import Api, Target
 from llmbatch.kube.watch import watch
 from llmbatch.plugin.connection import Connection
@@ -185,13 +185,41 @@ async def test_what_waiting_does_not_mend_is_raised(script, answers, error):
 
 
 async def test_a_job_that_cannot_be_read_does_not_hide_the_others(script):
-    """One that another version wrote is left out."""
+    """One that another version wrote is told apart, with its name, and is nothing that comes or goes."""
     odd = {"metadata": {"name": "odd", "resourceVersion": "6"}}
-    script[0].answers = [a_list(5, odd, a_job("a", 1)), [an_event("ADDED", odd), an_event("ADDED", a_job("b", 7))]]
+    script[0].answers = [
+        a_list(5, odd, a_job("a", 1)),
+        [an_event("ADDED", odd), an_event("DELETED", odd), an_event("ADDED", a_job("b", 7))],
+    ]
+    heard = list[str]()
 
-    found, _ = await told(script, 3)
+    found, _ = await told(script, 3, on_unreadable=lambda error: heard.append(error.name))
 
     assert found == ["put a", "synced", "put b"]
+    assert heard == ["odd", "odd"]
+
+
+async def test_a_job_that_cannot_be_read_any_more_is_not_gone(script):
+    """It stays as it was last known, through events and new lists, until it is deleted."""
+    odd = {**a_job("a", 8), "spec": {}}
+    script[0].answers = [
+        a_list(5, a_job("a", 1)),
+        [an_event("MODIFIED", odd), TOO_OLD],
+        a_list(20, odd),
+        [an_event("DELETED", odd)],
+    ]
+
+    found, _ = await told(script, 4, on_unreadable=lambda error: None)
+
+    assert found == ["put a", "synced", "synced", "gone a"]
+
+
+async def test_a_job_that_is_followed_alone_must_be_readable(script):
+    """Nothing could be told of it, and it is not missing."""
+    script[0].answers = [a_list(5, {"metadata": {"name": "odd", "namespace": "team", "resourceVersion": "6"}})]
+
+    with pytest.raises(Unreadable, match="team/odd cannot be read by version"):
+        await told(script, 1, name="odd")
 
 
 @pytest.mark.parametrize("line", [b"not json\n", b"[]\n", b'{"type": "ADDED"}\n'])
