@@ -159,7 +159,7 @@ async def _ended(connection: Connection, jobs: Sequence[BatchJob], limit: timede
     begun = time.monotonic()
     found = []
     for job in jobs:
-        left = limit - timedelta(seconds=time.monotonic() - begun) if limit else None
+        left = None if limit is None else limit - timedelta(seconds=time.monotonic() - begun)
         ended = await finished(connection, job, within=left)
         counts = ended.status.request_counts
         done = f", with {counts.completed} of {counts.total} requests answered" if counts else ""

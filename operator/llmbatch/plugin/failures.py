@@ -21,7 +21,8 @@ from llmbatch.plugin.printing import Column, Table, show
 from llmbatch.plugin.requests import errors_table
 from llmbatch.storage.sink import ERRORS, OUTPUT, File
 
-MESSAGE_CHARACTERS = 500
+MESSAGE_CHARACTERS, WORD_CHARACTERS = 500, 100
+"""What the table shows of a message, and of an id or code: a column is as wide as its widest row."""
 _UNREADABLE = "unreadable_line"
 
 
@@ -65,7 +66,7 @@ async def _errors(name: str, output: Format, where: Where) -> Exit:
         "requests": [_wire(request) for request in failed],
         "invalidLines": [line.wire() for line in lines],
     }
-    show(output, lambda: data, lambda: errors_table(lines) if lines else _table(failed), empty="no request failed")
+    show(output, lambda: data, lambda: errors_table(lines) if lines else table(failed), empty="no request failed")
     if failure:
         say(f"BatchJob {name} {job.status.phase} ({failure.reason}): {failure.message}")
     return Exit.DONE
@@ -143,7 +144,12 @@ def _wire(request: FailedRequest) -> dict[str, Any]:
     return {"custom_id": request.custom_id, "code": request.code, "status": request.status, "message": request.message}
 
 
-def _table(failed: list[FailedRequest]) -> Table:
+def table(failed: list[FailedRequest]) -> Table:
+    """A row a request, of a width that one long line cannot blow up."""
     columns = (Column("CUSTOM ID", least=12), Column("CODE"), Column("STATUS", right=True), Column("MESSAGE", least=20))
-    rows = [(one.custom_id, one.code, str(one.status or "-"), one.message[:MESSAGE_CHARACTERS]) for one in failed]
-    return Table(columns, rows)
+    return Table(columns, [_row(request) for request in failed])
+
+
+def _row(request: FailedRequest) -> tuple[str, str, str, str]:
+    custom_id, code = request.custom_id[:WORD_CHARACTERS], request.code[:WORD_CHARACTERS]
+    return custom_id, code, str(request.status or "-"), request.message[:MESSAGE_CHARACTERS]

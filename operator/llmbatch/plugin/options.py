@@ -13,12 +13,18 @@ _UNITS = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[dhms])+|[0-9]+")
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)([dhms]?)")
 
+LONGEST = timedelta(days=36_500)
+"""No later or earlier than a date can be, wherever it is counted from."""
+
 
 def duration(text: str) -> timedelta:
     """``90``, ``30s``, ``1h30m`` or ``7d``; for ``typer.Option(parser=duration, metavar="DURATION")``."""
     if not _DURATION.fullmatch(text):
         raise typer.BadParameter("a duration is written 90s, 30m, 1h30m or 7d")
-    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    if seconds > LONGEST.total_seconds():
+        raise typer.BadParameter(f"a duration is at most {LONGEST.days}d")
+    return timedelta(seconds=seconds)
 
 
 class Format(StrEnum):

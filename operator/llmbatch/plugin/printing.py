@@ -7,9 +7,10 @@ import os
 import re
 import shutil
 import sys
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TextIO
+from typing import Any, BinaryIO, Literal, TextIO
 
 from rich.cells import cell_len, set_cell_size
 
@@ -115,6 +116,23 @@ def yaml_text(data: object) -> str:
 def printable(text: str) -> str:
     """The text on one line and without anything that a terminal would obey: what it says was written by others."""
     return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
+_CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != 0x0A}
+
+
+class Shown:
+    """Bytes of others on a terminal, a piece at a time: letters and new lines, and nothing that it would obey."""
+
+    def __init__(self, terminal: BinaryIO, encoding: str) -> None:
+        self._terminal = terminal
+        self._encoding = encoding
+        self._decoder = getincrementaldecoder("utf-8")("replace")
+
+    def write(self, piece: bytes) -> None:
+        """Write what these bytes make whole letters of."""
+        text = self._decoder.decode(piece).translate(_CONTROLS)
+        self._terminal.write(_OBEYED.sub("\N{REPLACEMENT CHARACTER}", text).encode(self._encoding, "replace"))
 
 
 def lines(table: Table, look: Look) -> list[str]:

@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import Annotated, BinaryIO
+from typing import Annotated, Protocol
 
 import typer
 
@@ -17,6 +17,7 @@ from llmbatch.plugin.collected import results_of
 from llmbatch.plugin.connection import connected
 from llmbatch.plugin.exits import Exit, Stop, run, say
 from llmbatch.plugin.options import Context, JobName, Kubeconfig, Namespace, Where, job_name
+from llmbatch.plugin.printing import Shown
 from llmbatch.storage.sink import ERRORS, OUTPUT, SUMMARY, File
 
 STDOUT = "-"
@@ -44,6 +45,8 @@ def results(
     """
     if errors and summary:
         raise typer.BadParameter("choose one of --errors and --summary")
+    if not output or output.endswith("/"):
+        raise typer.BadParameter("-o names a file, or - for standard output")
     file = ERRORS if errors else SUMMARY if summary else OUTPUT
     run(_results(job_name(job), file, output, Where(namespace, context, kubeconfig)))
 
@@ -71,22 +74,49 @@ def _absent(name: str, file: File, place: str) -> str:
     return f"BatchJob {name} has no {file} at {place}: no request was answered; see: kubectl llmbatch errors {name}"
 
 
+class Target(Protocol):
+    """Takes the bytes of a file."""
+
+    def write(self, piece: bytes, /) -> object:
+        """Take the next of them."""
+        ...
+
+
 @contextlib.contextmanager
-def written(path: str) -> Iterator[BinaryIO]:
-    """Standard output for ``-``, else a file that appears under its name once all of it is there."""
+def written(path: str) -> Iterator[Target]:
+    """Standard output for ``-``, else a file that appears under its name once all of it is there.
+
+    On a terminal there is nothing that it would obey; a pipe and a file have each byte as it is.
+    """
     if path == STDOUT:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    if os.path.exists(path) and not os.path.isfile(path):
-        # A device or a pipe cannot be replaced; a directory is refused by this.
+        stream = sys.stdout
+        yield Shown(stream.buffer, stream.encoding) if stream.isatty() else stream.buffer
+        stream.buffer.flush()
+    elif os.path.exists(path) and not os.path.isfile(path):
+        with _in_place(path) as target:
+            yield target
+    else:
+        with _whole(path) as target:
+            yield target
+
+
+@contextlib.contextmanager
+def _in_place(path: str) -> Iterator[Target]:
+    """A device or a pipe, which cannot be replaced; a directory is refused by this."""
+    try:
         with open(path, "wb") as target:
             yield target
-        return
+    except BrokenPipeError:
+        raise Stop(f"{path}: its reader left before all was written") from None
+
+
+@contextlib.contextmanager
+def _whole(path: str) -> Iterator[Target]:
     folder = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
-    handle, unfinished = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)
+    # Of a name of its own: with the file's, one of the longest allowed would become too long.
+    handle, unfinished = tempfile.mkstemp(prefix=".llmbatch-", dir=folder)
     try:
         with os.fdopen(handle, "wb") as target:
             yield target

@@ -31,7 +31,7 @@ async def finished(connection: Connection, job: BatchJob, *, within: timedelta |
     goes_on = f"BatchJob {name} goes on: kubectl llmbatch watch {name} -n {job.metadata.namespace}"
     line = ProgressLine(sys.stderr, lambda: datetime.now(UTC))
     try:
-        async with asyncio.timeout(within.total_seconds() if within else None):
+        async with asyncio.timeout(None if within is None else within.total_seconds()):
             return await _until_finished(connection, job, line.show)
     except TimeoutError:
         line.end()

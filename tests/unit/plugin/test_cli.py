@@ -89,7 +89,7 @@ def test_durations_are_written_as_kubectl_has_them_and_in_days(text, seconds):
     assert duration(text) == timedelta(seconds=seconds)
 
 
-@pytest.mark.parametrize("text", ["", "soon", "5x", "-5s", "1h 30m", "h"])
+@pytest.mark.parametrize("text", ["", "soon", "5x", "-5s", "1h 30m", "h", "36501d", "9" * 400])
 def test_what_is_no_duration_is_refused(text):
     """Anything else is refused as a value of the option."""
     with pytest.raises(typer.BadParameter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
@@ -10,8 +11,11 @@ from typing import Any
 
 import pytest
 
-from llmbatch.plugin.failures import FailedRequest, failed_request
+from llmbatch.plugin.exits import Stop
+from llmbatch.plugin.failures import FailedRequest, failed_request, table
+from llmbatch.plugin.printing import Look, Shown, lines
 from llmbatch.plugin.results import written
+from support.plugin import invoked
 
 
 def test_a_file_appears_when_all_of_it_is_there(tmp_path: Path):
@@ -21,11 +25,10 @@ def test_a_file_appears_when_all_of_it_is_there(tmp_path: Path):
     target.chmod(0o600)
 
     with written(str(target)) as stream:
-        stream.write(b"new")
-        stream.flush()
+        stream.write(b"new" * 1_000_000)
         assert target.read_bytes() == b"old"
 
-    assert target.read_bytes() == b"new"
+    assert target.read_bytes() == b"new" * 1_000_000
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert os.listdir(tmp_path) == ["answers.jsonl"]
 
@@ -73,6 +76,50 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path):
         os.close(reader)
 
     assert pipe.is_fifo()
+
+
+def test_a_pipe_whose_reader_left_is_an_error(tmp_path: Path):
+    """What was named as the place of the results has not got them: that is no success."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+
+    with pytest.raises(Stop, match="its reader left"), written(str(pipe)) as stream:
+        os.close(reader)
+        stream.write(b"new")
+
+
+def test_a_name_may_be_as_long_as_any(tmp_path: Path):
+    """Nothing longer is made of it on the way."""
+    target = tmp_path / ("a" * 255)
+
+    with written(str(target)) as stream:
+        stream.write(b"new")
+
+    assert os.listdir(tmp_path) == [target.name]
+
+
+@pytest.mark.parametrize("where", ["", "folder/"])
+def test_what_names_no_file_is_refused(where: str):
+    """As a value of the option, before anything is asked for."""
+    assert "-o names a file" in invoked("results", "run-1", "-o", where, code=2).err
+
+
+def test_a_terminal_gets_nothing_that_it_would_obey():
+    """Escapes of both kinds are made visible, letters stay whole wherever a piece ends, and lines end."""
+    terminal = io.BytesIO()
+    shown = Shown(terminal, "utf-8")
+    for piece in ("ä\x1b[2J\x9b2J\r\u202e\n".encode()[at : at + 1] for at in range(17)):
+        shown.write(piece)
+
+    assert terminal.getvalue().decode() == "ä\ufffd[2J\ufffd2J\ufffd\ufffd\n"
+
+
+def test_one_long_line_does_not_blow_up_the_table():
+    """Ids and codes are cut like messages: each row is padded to the width of the widest."""
+    failed = [FailedRequest("a" * 100_000, "b" * 100_000, 400, "c" * 100_000), *[FailedRequest("a", "b", 400, "")] * 9]
+
+    assert max(map(len, lines(table(failed), Look()))) < 750
 
 
 @pytest.mark.parametrize(("where", "error"), [("", IsADirectoryError), ("missing/answers.jsonl", FileNotFoundError)])
