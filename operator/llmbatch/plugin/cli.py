@@ -116,7 +116,7 @@ def _frame(
 
 
 def main() -> None:
-    """The console script ``kubectl-llmbatch``, which kubectl finds on PATH."""
+    """The command line, with what it is called with."""
     # Libraries log to stderr where nobody has said otherwise; what matters is told by the commands.
     logging.getLogger().addHandler(logging.NullHandler())
     app(prog_name=PROGRAM)

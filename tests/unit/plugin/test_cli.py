@@ -173,4 +173,40 @@ def test_the_console_script_is_what_kubectl_looks_for():
     """kubectl runs `kubectl-llmbatch` for `kubectl llmbatch`."""
     project = (Path(__file__).resolve().parents[3] / "pyproject.toml").read_text()
 
-    assert 'kubectl-llmbatch = "llmbatch.plugin.cli:main"' in project
+    assert 'kubectl-llmbatch = "llmbatch.plugin.__main__:main"' in project
+
+
+@pytest.mark.parametrize("module", ["typer", "llmbatch.plugin.validate"])
+def test_ctrl_c_while_the_program_starts_is_no_traceback(module: str):
+    """However early it comes: 130, as later on."""
+    code = f"""
+import os, signal, sys
+class Now:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Now())
+sys.argv[1:] = ["validate", os.devnull]
+from llmbatch.plugin.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=Plugin().environ, capture_output=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def test_streams_that_a_shell_closed_are_as_empty_as_can_be(tmp_path: Path):
+    """Nothing is read, what is written is lost, and the exit code says the same as ever."""
+    file = tmp_path / "questions.jsonl"
+    file.write_bytes(a_file(a_line("a")))
+
+    def code(*arguments: str | Path, closed: str) -> tuple[int, bytes]:
+        command = ["sh", "-c", f'exec "$@" {closed}', "sh", *Plugin().command("validate", *map(str, arguments))]
+        done = subprocess.run(command, env=Plugin().environ, capture_output=True, check=False)
+        return done.returncode, done.stderr
+
+    assert code(file, closed="<&- >&- 2>&-") == (0, b"")
+    assert code(file, closed=">&-") == (0, b"")
+    told = code("-", closed="<&-")
+    assert told[0] == 1
+    assert told[1].startswith(b"error: standard input: ")

@@ -84,9 +84,13 @@ def test_a_pipe_whose_reader_left_is_an_error(tmp_path: Path):
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
 
-    with pytest.raises(Stop, match="its reader left"), written(str(pipe)) as stream:
-        os.close(reader)
-        stream.write(b"new")
+    def leave() -> None:
+        with written(str(pipe)) as stream:
+            os.close(reader)
+            stream.write(b"new")
+
+    with pytest.raises(Stop, match="its reader left"):
+        leave()
 
 
 def test_a_name_may_be_as_long_as_any(tmp_path: Path):
