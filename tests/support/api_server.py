@@ -42,6 +42,8 @@ class ApiServer:
         self.calls: list[Call] = []
         self.lost: set[tuple[str, str]] = set()
         """Method and end of the path of calls that have their effect and get no answer."""
+        self.conflicts: set[str] = set()
+        """Kinds, by plural, that somebody else always changes just before a patch."""
         self._folder = folder
         self._versions = itertools.count(1)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -137,7 +139,7 @@ class ApiServer:
     def _patch(self, path: str, body: Stored) -> tuple[int, Any]:
         found = self.objects[path]
         wanted = body.get("metadata", {}).get("resourceVersion", found["metadata"]["resourceVersion"])
-        if wanted != found["metadata"]["resourceVersion"]:
+        if wanted != found["metadata"]["resourceVersion"] or path.split("/")[-2] in self.conflicts:
             return 409, {"kind": "Status", "reason": "Conflict"}
         return 200, self._store(path, _merged(copy.deepcopy(found), body))
 

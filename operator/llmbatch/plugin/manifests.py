@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, BinaryIO, Literal
 
-from llmbatch.api.batchfile import BatchFile
-from llmbatch.api.batchjob import BatchJob
+from pydantic import ValidationError
+
+from llmbatch.api.batchfile import BatchFile, BatchFileSpec
+from llmbatch.api.batchjob import BatchJob, BatchJobSpec
 from llmbatch.api.names import API_VERSION
 from llmbatch.domain.lines import InputReport
 from llmbatch.plugin.bucket import place_of
@@ -77,12 +79,23 @@ def planned(wish: Wish, report: InputReport, content: BinaryIO) -> Plan:
     job_spec = {"inputFileRef": {"name": name}, **wish.job_spec}
     job_spec |= {"output": output} if output else {}
     job_spec |= {"deploymentRef": pin} if pin else {}
+    _check(BatchFileSpec, spec)
+    _check(BatchJobSpec, job_spec)
     return Plan(
         file=_manifest(wish, BatchFile.KIND, name, spec=spec),
         job=_manifest(wish, BatchJob.KIND, job, spec=job_spec),
         data=_manifest(wish, home, name, api="v1", immutable=True, **data) if data else None,
         url=url,
     )
+
+
+def _check(kind: type[BatchFileSpec] | type[BatchJobSpec], spec: Manifest) -> None:
+    """What the API server would refuse is refused here, also without one. Raises Stop; no value is told."""
+    try:
+        kind.model_validate(spec)
+    except ValidationError as error:
+        places = sorted({".".join(map(str, found["loc"])) for found in error.errors(include_input=False)})
+        raise Stop(f"this cannot be: {', '.join(places)}; see --help", Exit.USAGE) from None
 
 
 def file_name(wish: Wish, report: InputReport, home: Home) -> str:

@@ -23,6 +23,8 @@ from llmbatch.plugin.manifests import Plan
 
 BOUND = ("input_file_ref", "target_model_name", "deployment_ref", "endpoint", "metadata", "output", "completion_window")
 """Fields of a job that cannot change, by which it is told whether a job of this name is the one that is wanted."""
+CHANGEABLE = ("active_deadline_seconds", "backoff_limit", "ttl_seconds_after_finished", "suspend", "cancel")
+"""Fields that can change while the job has not ended, and that are not changed by submitting it again."""
 TRIES = 3
 
 
@@ -85,16 +87,18 @@ class Placing:
         target = self._target(plan.data)
         for _ in range(TRIES):
             stored = (await self.connection.stored(target))["metadata"]
-            if any(owner["uid"] == file.metadata.uid for owner in stored.get("ownerReferences", ())):
+            if any(owner["uid"] == file.metadata.uid for owner in stored.get("ownerReferences") or ()):
                 return
-            patch = {"resourceVersion": stored["resourceVersion"], "ownerReferences": [reference]}
+            owners = [*(stored.get("ownerReferences") or ()), reference]
+            patch = {"resourceVersion": stored["resourceVersion"], "ownerReferences": owners}
             try:
                 await self.connection.merge(target, {"metadata": patch})
             except Conflict:
                 continue
             except Forbidden:
                 say(f"note: {title_of(plan.data)} will outlive its BatchFile: you may not set its owner")
-                return
+            return
+        say(f"note: {title_of(plan.data)} will outlive its BatchFile: others change it all the time")
 
     async def _job(self, plan: Plan) -> BatchJob:
         stored, new = await self._ensured(plan.job)
@@ -138,11 +142,19 @@ def _bound(spec: BatchFileSpec) -> tuple[object, ...]:
 
 
 def _refuse_another_run(plan: Plan, stored: Manifest) -> None:
-    """Raise Stop where the job of this name is another one than is wanted."""
-    have, wanted = (BatchJobSpec.model_validate(manifest["spec"]) for manifest in (stored, plan.job))
-    if other := [field for field in BOUND if getattr(have, field) != getattr(wanted, field)]:
-        names = ", ".join(wire_name(field) for field in other)
-        raise Stop(f"{title_of(plan.job)} was submitted before with other settings ({names}); choose another --name")
+    """Raise Stop where the job of this name is another one than is wanted, or goes on in another way."""
+    job, wanted = resource_of(BatchJob, stored), BatchJobSpec.model_validate(plan.job["spec"])
+
+    def other(fields: tuple[str, ...]) -> str:
+        found = [field for field in fields if getattr(job.spec, field) != getattr(wanted, field)]
+        return ", ".join(map(wire_name, found))
+
+    before, name = f"{title_of(plan.job)} was submitted before with other settings", job.metadata.name
+    if names := other(BOUND):
+        raise Stop(f"{before} ({names}); choose another --name")
+    if not job.status.phase.finished and (names := other(CHANGEABLE)):
+        change = f"kubectl edit batchjob {name}; of suspend: kubectl llmbatch resume {name}, or suspend"
+        raise Stop(f"{before} ({names}), and goes on with them; change them there ({change}), or choose another --name")
 
 
 def title_of(manifest: Manifest) -> str:

@@ -60,7 +60,10 @@ async def submission(wish: Wish, where: Where, ways: Ways) -> Exit:
         report = _checked(wish, content)
         wish = replace(wish, model=_model(wish, report))
         if ways.dry_run is DryRun.CLIENT:
-            _print_all(_planned(wish, report, content).manifests, ways.printed)
+            plan = _planned(wish, report, content)
+            if plan.url:
+                say(f"note: the requests are not uploaded: put {title(wish.file)} at {plan.url}")
+            _print_all(plan.manifests, ways.printed)
             return Exit.DONE
         async with connected(where) as connection:
             plan = _planned(replace(wish, namespace=connection.namespace), report, content)
