@@ -16,7 +16,7 @@ from llmbatch.domain.conditions import condition
 from llmbatch.domain.errors import NotFound, SourceNotFound
 from llmbatch.kube.client import data_of
 from llmbatch.kube.errors import Forbidden, Gone
-from llmbatch.kube.outputs import OutputKind
+from llmbatch.kube.outputs import LABEL_VALUE_MAX, OutputKind
 from llmbatch.kube.transport import Target
 from llmbatch.plugin.bucket import bucket_for, chunks, place_of
 from llmbatch.plugin.connection import CORE_PLURALS, Connection, Manifest
@@ -56,7 +56,10 @@ async def results_for(connection: Connection, job: BatchJob) -> Results:
         return _at_provider(connection, job)
     if wanted.url is not None:
         credentials = wanted.credentials_secret_ref.name if wanted.credentials_secret_ref else None
-        return InBucket(await bucket_for(connection, place_of(wanted.url), credentials))
+        found = InBucket(await bucket_for(connection, place_of(wanted.url), credentials))
+        if other := await other_job(found, job.metadata.uid):
+            raise Stop(f"{found.place} has the results of {other}, not those of BatchJob {name}: both name that place")
+        return found
     kind: OutputKind = "ConfigMap" if wanted.config_map else "Secret"
     place = wanted.config_map or wanted.secret
     assert place is not None
@@ -69,8 +72,25 @@ async def results_for(connection: Connection, job: BatchJob) -> Results:
     return InObject.of(kind, stored)
 
 
+async def other_job(found: Results, uid: str) -> str | None:
+    """Whose results these are by their summary, where they are not those of the job with that UID."""
+    try:
+        summary = orjson.loads(b"".join([chunk async for chunk in found.chunks(SUMMARY)]))
+    except (SourceNotFound, orjson.JSONDecodeError):
+        return None
+    if not isinstance(summary, dict) or summary.get("uid") in (None, uid):
+        return None
+    return f"another BatchJob, {summary.get('job')}"
+
+
 async def _left_behind(connection: Connection, name: str) -> Results:
     """The newest ConfigMap that a job of this name left in the namespace."""
+    if len(name) > LABEL_VALUE_MAX:
+        raise Stop(
+            f"BatchJob {name} does not exist in namespace {connection.namespace}; if it left results, they bear no label"
+            f" of so long a name: kubectl get configmap {name}-output",
+            Exit.NOT_FOUND,
+        )
     target = Target("v1", CORE_PLURALS["ConfigMap"], connection.namespace)
     try:
         listed = await connection.stored_list(target, {"labelSelector": f"{LABEL_JOB_NAME}={name}"})
