@@ -11,6 +11,8 @@ import typer
 
 _UNITS = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[dhms])+|[0-9]+")
+_NAME = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
+"""A DNS subdomain, as Kubernetes has it."""
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)([dhms]?)")
 
 LONGEST = timedelta(days=36_500)
@@ -85,5 +87,11 @@ class Where(NamedTuple):
 
 
 def job_name(text: str) -> str:
-    """The name in what kubectl prints and people paste: ``batchjob.llmbatch.dev/run-1`` is ``run-1``."""
-    return text.rpartition("/")[2]
+    """The name in what kubectl prints and people paste: ``batchjob.llmbatch.dev/run-1`` is ``run-1``.
+
+    Raises BadParameter for what cannot be a name, and would mean something else in a path or a selector.
+    """
+    name = text.rpartition("/")[2]
+    if not _NAME.fullmatch(name):
+        raise typer.BadParameter(f"{text!r} is no name of a BatchJob")
+    return name

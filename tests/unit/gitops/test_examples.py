@@ -22,3 +22,12 @@ def test_the_patch_of_argocd_cm_holds_the_checks():
     assert yaml.safe_load(written) == {
         "data": {f"{KEY}{kind}": script_of(kind) for kind in ("BatchFile", "BatchJob", "ModelDeployment")}
     }
+
+
+def test_a_suffix_that_is_raised_takes_no_job_with_it():
+    """Neither Argo CD nor Flux prunes the job of the run before, which may run still and was paid for."""
+    job = yaml.safe_load((EXAMPLES / "batches/run/batchjob.yaml").read_text())
+
+    annotations = job["metadata"]["annotations"]
+    assert annotations["argocd.argoproj.io/sync-options"] == "Prune=false"
+    assert annotations["kustomize.toolkit.fluxcd.io/prune"] == "disabled"

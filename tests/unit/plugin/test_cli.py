@@ -102,6 +102,13 @@ def test_a_job_is_named_as_kubectl_prints_it(text):
     assert job_name(text) == "run"
 
 
+@pytest.mark.parametrize("text", ["", "batchjob/", "a,b", "a=b", "A", "run_1", "..", "-a", "a" * 254, "run\n"])
+def test_what_cannot_be_a_name_is_refused(text):
+    """Before it gets into a path or a selector, where it would mean something else."""
+    with pytest.raises(typer.BadParameter):
+        job_name(text)
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
