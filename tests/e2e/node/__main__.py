@@ -44,12 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in SIGNALS:
         signal.signal(number, _interrupt)
     try:
-        return options.run(Layout.of_user(), options) or 0
+        options.run(Layout.of_user(), options)
     except (NodeError, BuildError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
         return 130
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,15 +102,14 @@ def _load(layout: Layout, options: argparse.Namespace) -> None:
     load(init, options.archives, {**os.environ, "PATH": f"{ensure('runtime')}{os.pathsep}{os.environ['PATH']}"})
 
 
-def _shell(layout: Layout, _options: argparse.Namespace) -> int:
+def _shell(layout: Layout, _options: argparse.Namespace) -> None:
     image = operator_image(layout.cache)
     helm = Path(shutil.which("helm") or ensure("helm") / "helm").parent
     with running_node(layout, [image]) as node:
         sys.stdout.write(WELCOME)
         sys.stdout.flush()
-        return subprocess.run(
-            [os.environ.get("SHELL", "/bin/sh")], env=_for_a_person(node, helm), check=False
-        ).returncode
+        shell = os.environ.get("SHELL", "/bin/sh")
+        subprocess.run([shell], env=_for_a_person(node, helm), check=False)  # how its last command ended is its own
 
 
 def _for_a_person(node: Node, helm: Path) -> Mapping[str, str]:

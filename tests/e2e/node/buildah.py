@@ -17,7 +17,7 @@ from e2e.node.overlay import over_usr
 
 PACKAGES = ("buildah", "iproute2", "nftables", "openssl", "runc")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-MANY_LAYERS = 100
+MANY_LAYERS = 200
 """Each build that changes something leaves some; they are what makes the next build quick."""
 
 
