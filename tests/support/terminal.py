@@ -135,6 +135,10 @@ class Terminal:
         """Send the program a signal."""
         self._process.send_signal(number)
 
+    def signal_job(self, number: signal.Signals) -> None:
+        """Send a signal to the programs that have the terminal, which a shell may have started."""
+        os.killpg(os.tcgetpgrp(self._ours), number)
+
     def exit_code(self, *, timeout: float = EXIT_SECONDS) -> int:
         """How the program ended, with all that it wrote taken in; AssertionError if it does not end in time."""
         deadline = time.monotonic() + timeout

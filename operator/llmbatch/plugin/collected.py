@@ -87,8 +87,8 @@ async def _left_behind(connection: Connection, name: str) -> Results:
     """The newest ConfigMap that a job of this name left in the namespace."""
     if len(name) > LABEL_VALUE_MAX:
         raise Stop(
-            f"BatchJob {name} does not exist in namespace {connection.namespace}; if it left results, they bear no label"
-            f" of so long a name: kubectl get configmap {name}-output",
+            f"BatchJob {name} does not exist in namespace {connection.namespace}; if it left results, they bear no"
+            f" label of so long a name: kubectl get configmap {name}-output",
             Exit.NOT_FOUND,
         )
     target = Target("v1", CORE_PLURALS["ConfigMap"], connection.namespace)

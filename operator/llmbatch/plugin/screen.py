@@ -25,6 +25,7 @@ class Screen:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._drawn: tuple[tuple[int, int], list[str]] | None = None
+        self._entered = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -36,16 +37,27 @@ class Screen:
         return (found.columns, found.lines) if found.columns and found.lines else UNKNOWN_SIZE
 
     def __enter__(self) -> Screen:
-        self._write(ENTER)
+        self._enter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._write(LEAVE)
+        self.leave()
+
+    def leave(self) -> None:
+        """Give the terminal back as it was, for good or until the next drawing."""
+        if self._entered:
+            self._entered, self._drawn = False, None
+            self._write(LEAVE)
 
     def draw(self, lines: Sequence[str]) -> None:
-        """Show these lines from the top, and nothing else; there are fewer than rows, and none is too long."""
+        """Show these lines from the top, and nothing else; there are fewer than rows, and none is too long.
+
+        Nothing is shown while the shell has the terminal.
+        """
+        if not self._enter():
+            return
         frame = (self.size, list(lines))
         if frame == self._drawn:
             return
@@ -53,6 +65,19 @@ class Screen:
         text = "".join(f"\x1b[2K{line}\r\n" for line in lines)
         self._write(f"{BEGIN}\x1b[H{text}\x1b[J{END}")
         self._drawn = frame
+
+    def _enter(self) -> bool:
+        """Whether the terminal is ours, and shows our screen."""
+        if not self._entered and self._is_ours():
+            self._entered = True
+            self._write(ENTER)
+        return self._entered
+
+    def _is_ours(self) -> bool:
+        try:
+            return os.tcgetpgrp(self._stream.fileno()) == os.getpgrp()
+        except OSError:  # it is not the one that jobs are controlled from
+            return True
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

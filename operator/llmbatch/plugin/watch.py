@@ -90,6 +90,10 @@ class View(Protocol):
         """Show how things are now."""
         ...
 
+    def leave(self) -> None:
+        """Give the terminal back until there is something to show again."""
+        ...
+
 
 class Live:
     """The live table."""
@@ -129,6 +133,10 @@ class Live:
         ended = time.monotonic()
         self._rests_until = ended + RESTS * (ended - begun) if ended - begun > LONG_SECONDS else 0.0
 
+    def leave(self) -> None:
+        """Back to what was there before."""
+        self._screen.leave()
+
 
 class Lines:
     """A line, or a piece of JSON or YAML, a change."""
@@ -167,6 +175,9 @@ class Lines:
         if len(self._watched.unreadable) > self._left_out:
             self._left_out = len(self._watched.unreadable)
             say(left_out(self._watched.unreadable, "jobs"))
+
+    def leave(self) -> None:
+        """Lines are left where they are."""
 
 
 async def _watch(
@@ -208,7 +219,7 @@ async def _show_changes(
 ) -> None:
     wakes: asyncio.Queue[Wake] = asyncio.Queue()
     follower = asyncio.create_task(_follow(connection, namespace, selector, watched, view, wakes), name="follow-jobs")
-    with _signals(wakes):
+    with _signals(view, wakes):
         try:
             async for change in taken(wakes, TICK_SECONDS if view.ticks else None):
                 if change and (job := watched.take(change, time.monotonic())):
@@ -267,11 +278,24 @@ async def taken(wakes: asyncio.Queue[Wake], tick: float | None) -> AsyncIterator
 
 
 @contextmanager
-def _signals(wakes: asyncio.Queue[Wake]) -> Iterator[None]:
-    """Draw anew when the terminal changes its size."""
+def _signals(view: View, wakes: asyncio.Queue[Wake]) -> Iterator[None]:
+    """Draw anew when the terminal changes its size or is ours again, and give it back when we are stopped (Ctrl-Z)."""
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGWINCH, wakes.put_nowait, None)
+    stoppable = signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN
+
+    def stop() -> None:
+        view.leave()
+        # Without the handler a signal does what it does by default: here is where we stop.
+        loop.remove_signal_handler(signal.SIGTSTP)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        loop.add_signal_handler(signal.SIGTSTP, stop)
+
+    for number in (signal.SIGWINCH, signal.SIGCONT):
+        loop.add_signal_handler(number, wakes.put_nowait, None)
+    if stoppable:
+        loop.add_signal_handler(signal.SIGTSTP, stop)
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGWINCH)
+        for number in (signal.SIGWINCH, signal.SIGCONT, *([signal.SIGTSTP] if stoppable else [])):
+            loop.remove_signal_handler(number)
