@@ -417,8 +417,9 @@ def test_costs_are_those_of_the_jobs(world, account):
 
 def test_models_tell_what_can_be_used(world, provider):
     """Each deployment of each model with its health; a model that cannot run anything is pointed out."""
-    world.openai("east", provider, limits={"maxActiveBatches": 5})
-    world.openai("broken", provider, modelName="other", with_secret=False)
+    good, bad = f"good-{world.namespace}", f"bad-{world.namespace}"  # other tests' namespaces may share theirs
+    world.openai("east", provider, modelName=good, limits={"maxActiveBatches": 5})
+    world.openai("broken", provider, modelName=bad, with_secret=False)
     world.ready("ModelDeployment", "east")
     world.until("ModelDeployment", "broken", lambda found: condition(found, "Ready") is not None)
 
@@ -426,8 +427,8 @@ def test_models_tell_what_can_be_used(world, provider):
     told = json.loads(plugin(world, "models", "-o", "json").stdout)
 
     rows = [line.split()[:4] for line in shown.stdout.splitlines()[1:]]
-    assert ["gpt-4o-mini-batch", "east", "yes", "Ready"] in rows
-    assert ["other", "broken", "no", "SecretNotFound"] in rows
-    assert "no deployment of other is Ready" in shown.stderr
+    assert [good, "east", "yes", "Ready"] in rows
+    assert [bad, "broken", "no", "SecretNotFound"] in rows
+    assert f"no deployment of {bad} is Ready" in shown.stderr
     ready = {model["name"]: model["readyDeployments"] for model in told["models"]}
-    assert (ready["gpt-4o-mini-batch"], ready["other"]) == (1, 0)
+    assert (ready[good], ready[bad]) == (1, 0)
