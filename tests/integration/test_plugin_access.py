@@ -134,17 +134,20 @@ def test_credentials_come_from_a_plugin_of_the_users(world, changed, tmp_path):
         ("nobody listens", 5, "unreachable"),
         ("foreign token", 4, "Unauthorized"),
         ("no right", 4, "forbidden"),
+        ("as somebody without a right", 4, 'User "jane"'),
     ],
 )
 def test_what_stands_in_the_way_is_one_line_and_an_exit_code(world, changed, tmp_path, how, code, says):
     """No traceback, no secret: one line on stderr that says what is wrong, nothing on stdout."""
     broken = tmp_path / "broken"
     broken.write_text("users: [{name: a, user: {token: SECRET-TOKEN}}]\n")
+    own = yaml.safe_load(world.cluster.kubeconfig.read_text())["users"][0]["user"]
     kubeconfigs = {
         "no kubeconfig": lambda: tmp_path / "nowhere",
         "broken kubeconfig": lambda: broken,
         "nobody listens": lambda: changed(server=f"https://127.0.0.1:{free_port()}"),
         "foreign token": lambda: changed(user={"token": "SECRET-TOKEN"}),
+        "as somebody without a right": lambda: changed(user={**own, "as": "jane"}),
         "no right": lambda: world.cluster.service_account("nobody", world.namespace, tmp_path).kubeconfig,
     }
 
