@@ -1,4 +1,4 @@
-"""No time at all is a limit too, and a name may be as long as Kubernetes lets it."""
+"""What lies at the edges: no time at all, names of the greatest length, bytes that a terminal would obey."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from support.api_server import NOW, ApiServer
 from support.plugin import Plugin, invoked
+from support.terminal import Terminal
 
 SPEC = {"inputFileRef": {"name": "questions"}}
 ENDED = {"phase": "Succeeded", "completionTime": NOW, "cost": {"amount": "1.000000", "source": "spec"}}
@@ -48,3 +49,20 @@ def test_results_that_bear_no_label_of_their_job_are_told_of(api: ApiServer):
 
     assert told.err.endswith(f"kubectl get configmap {name}-output\n")
     assert not [call for call in api.calls if "labelSelector" in call.query]
+
+
+def test_results_on_a_terminal_move_no_cursor(api: ApiServer):
+    """What a model wrote is shown there, and obeyed nowhere; a pipe has it as it is."""
+    status = {
+        "phase": "Succeeded",
+        "output": {"location": "configmap/answers", "bytes": 9, "lines": 1},
+    }
+    job = api.put("batchjobs", "run-1", spec={**SPEC, "output": {"configMap": {"name": "answers"}}}, status=status)
+    labels = {"llmbatch.dev/job-uid": job["metadata"]["uid"]}
+    api.put("configmaps", "answers", metadata={"labels": labels}, data={"output.jsonl": "seen\x9b2Jtoo\n"})
+    plugin = Plugin(api.kubeconfig)
+
+    with Terminal(plugin.command("results", "run-1"), plugin.environ) as terminal:
+        assert terminal.exit_code() == 0
+    assert terminal.output.decode() == "seen\ufffd2Jtoo\r\n"
+    assert plugin.run("results", "run-1").out == "seen\x9b2Jtoo\n"
