@@ -19,6 +19,7 @@ from support.cluster import Cluster
 from support.emulator import chat_lines
 from support.plugin import COMMAND, Plugin
 from support.world import MODEL, World
+from toolchain.leash import leashed
 
 SECONDS = 30.0
 
@@ -266,7 +267,7 @@ def test_waiting_survives_a_cut_connection(world, account, operator, questions, 
 def test_ctrl_c_ends_the_wait_and_not_the_job(world, questions, plugin):
     """An interrupt leaves with 130 and says that the job goes on."""
     process = subprocess.Popen(
-        plugin.command("submit", str(questions), "--wait", "--name", "run"),
+        leashed(plugin.command("submit", str(questions), "--wait", "--name", "run")),
         env=plugin.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

@@ -23,10 +23,17 @@ ALTERNATE = 1049
 READ_BYTES = 65_536
 LOOK_SECONDS = 0.05
 EXIT_SECONDS = 30.0
-TAKE_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
-)
-"""Makes standard input the controlling terminal, from which Ctrl-C comes, and becomes the program."""
+TAKE_TERMINAL = """
+import fcntl, os, signal, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP):
+    signal.signal(number, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""Makes standard input the controlling terminal, from which Ctrl-C comes, and becomes the program.
+
+Signals do there what they do in a new window: of a test run in the background some are ignored.
+"""
 
 
 class TwoScreens(pyte.Screen):
