@@ -139,7 +139,7 @@ generate: venv ## write what is generated: the CRDs, the chart's copies, and pag
 	@$(BIN)/python charts/values_table.py $(CHART)/README.md docs/chart.md
 	@$(BIN)/python examples/argocd/argocd_cm.py > examples/argocd/argocd-cm.yaml
 	@$(BIN)/python -m llmbatch.api.reference docs/reference
-	@$(BIN)/python -m llmbatch.observability.generate .
+	@$(BIN)/python -m llmbatch.observability.monitoring .
 
 .PHONY: docs
 docs: $(DOCS)/installed ## build the documentation into build/docs, with every link inside of it checked

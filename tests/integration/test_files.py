@@ -10,7 +10,7 @@ import pytest
 import urllib3
 
 from llmbatch.api.names import FINALIZER
-from llmbatch.reconcile.uploads import provider_name
+from llmbatch.reconcile.files.uploads import provider_name
 from support.cluster import Cluster, Object, condition, poll
 from support.diagnostics import Diagnostics
 from support.emulator import Account, chat_lines

@@ -14,7 +14,7 @@ from llmbatch.api.batchfile import BatchFile
 from llmbatch.api.batchjob import BatchJob
 from llmbatch.api.modeldeployment import ModelDeployment
 from llmbatch.domain.errors import OutputConflict, OutputDenied, OutputTooLarge
-from llmbatch.domain.owner import Owner
+from llmbatch.domain.output_owner import OutputOwner
 from llmbatch.engine.clock import SystemClock
 from llmbatch.kube.client import Kube
 from llmbatch.kube.connect import connect
@@ -234,7 +234,7 @@ async def test_nothing_is_written_when_the_guard_says_no(connected: Connected, c
     kube = connected.kube
     cluster.create(a_job(), namespace)
     job = await read_job(kube, namespace)
-    owner = Owner("run-1", namespace, job.metadata.uid)
+    owner = OutputOwner("run-1", namespace, job.metadata.uid)
     connected.may_write = False
     connected.calls.clear()
 
@@ -258,7 +258,7 @@ async def test_output_is_written_replaced_and_written_only_once(
 ):
     """An output reads back byte for byte; the same job may replace it, and the same content is no write."""
     kube = connected.kube
-    owner = Owner("run-1", namespace, "uid-1")
+    owner = OutputOwner("run-1", namespace, "uid-1")
     read = kube.config_map if kind == "ConfigMap" else kube.secret
     first = {"output.jsonl": '{"a":"naïve ж"}\n'.encode(), "binary": b"\xff\xfe\x00"}
     await kube.write_output(kind, namespace, "out", first, owner=owner, retain=True)
@@ -284,12 +284,14 @@ async def test_an_output_that_is_not_this_jobs_is_left_alone(kube: Kube, cluster
     )
     with pytest.raises(OutputConflict, match="mine"):
         await kube.write_output(
-            "ConfigMap", namespace, "mine", {"k": b"x"}, owner=Owner("j", namespace, "u"), retain=True
+            "ConfigMap", namespace, "mine", {"k": b"x"}, owner=OutputOwner("j", namespace, "u"), retain=True
         )
-    await kube.write_output("ConfigMap", namespace, "old", {"k": b"1"}, owner=Owner("j", namespace, "u-1"), retain=True)
+    await kube.write_output(
+        "ConfigMap", namespace, "old", {"k": b"1"}, owner=OutputOwner("j", namespace, "u-1"), retain=True
+    )
     with pytest.raises(OutputConflict):
         await kube.write_output(
-            "ConfigMap", namespace, "old", {"k": b"2"}, owner=Owner("j", namespace, "u-2"), retain=True
+            "ConfigMap", namespace, "old", {"k": b"2"}, owner=OutputOwner("j", namespace, "u-2"), retain=True
         )
 
     assert await kube.config_map(namespace, "mine") == {"k": b"v"}
@@ -301,7 +303,7 @@ async def test_an_output_can_be_checked_before_anything_is_spent(
 ):
     """A name that is free, or this job's own, is well; a stranger's is a conflict. Nothing is written."""
     kube = connected.kube
-    mine, other = Owner("j", namespace, "u-1"), Owner("j", namespace, "u-2")
+    mine, other = OutputOwner("j", namespace, "u-1"), OutputOwner("j", namespace, "u-2")
     await kube.check_output("ConfigMap", namespace, "out", owner=mine)
     await kube.write_output("ConfigMap", namespace, "out", {"k": b"1"}, owner=mine, retain=True)
     connected.calls.clear()
@@ -316,7 +318,7 @@ async def test_an_output_that_is_not_retained_goes_with_its_job(kube: Kube, clus
     """The garbage collector removes it; a retained one stays."""
     cluster.create(a_job(), namespace)
     job = await read_job(kube, namespace)
-    owner = Owner("run-1", namespace, job.metadata.uid)
+    owner = OutputOwner("run-1", namespace, job.metadata.uid)
     await kube.write_output("Secret", namespace, "goes", {"k": b"v"}, owner=owner, retain=False)
     await kube.write_output("Secret", namespace, "stays", {"k": b"v"}, owner=owner, retain=True)
     await kube.delete(job)
@@ -327,7 +329,7 @@ async def test_an_output_that_is_not_retained_goes_with_its_job(kube: Kube, clus
 
 async def test_a_megabyte_of_another_alphabet_fits_and_more_does_not(kube: Kube, namespace: str):
     """The limit is the API server's, in bytes of the content and not of its JSON."""
-    owner = Owner("run-1", namespace, "u")
+    owner = OutputOwner("run-1", namespace, "u")
     text = ("ж" * (1_048_576 // 2)).encode()
     await kube.write_output("ConfigMap", namespace, "fits", {"k": text}, owner=owner, retain=True)
     assert await kube.config_map(namespace, "fits") == {"k": text}
@@ -351,7 +353,7 @@ async def test_an_output_in_a_terminating_namespace_is_denied(kube: Kube, cluste
 
     with pytest.raises(OutputDenied):
         await kube.write_output(
-            "ConfigMap", namespace, "out", {"k": b"v"}, owner=Owner("j", namespace, "u"), retain=True
+            "ConfigMap", namespace, "out", {"k": b"v"}, owner=OutputOwner("j", namespace, "u"), retain=True
         )
     with pytest.raises(Forbidden) as caught:
         await kube.create_event(namespace, an_event(read))
@@ -423,7 +425,7 @@ async def test_a_name_cannot_lead_elsewhere(kube: Kube, cluster: Cluster, namesp
     assert await kube.secret(here, name) is None
     assert await kube.config_map(here, name) is None
     with pytest.raises(OutputDenied):
-        await kube.write_output("Secret", here, name, {"k": b"v"}, owner=Owner("j", here, "u"), retain=True)
+        await kube.write_output("Secret", here, name, {"k": b"v"}, owner=OutputOwner("j", here, "u"), retain=True)
 
 
 async def test_a_refusal_by_rbac_says_what_is_missing(cluster: Cluster, namespace: str, tmp_path: Path):

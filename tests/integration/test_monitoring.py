@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from llmbatch.observability.alerts import alerts
 from llmbatch.observability.metrics import Metrics
+from llmbatch.observability.monitoring.alerts import alerts
 from support.alert_cases import CASES, write_tests
 from support.api_proxy import ApiProxy
 from support.cluster import Cluster, poll

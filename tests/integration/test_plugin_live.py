@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from llmbatch.plugin.screen import BEGIN
+from llmbatch.plugin.terminal.screen import BEGIN
 from support.api_proxy import ApiProxy
 from support.cluster import Cluster, condition
 from support.diagnostics import Diagnostics

@@ -24,7 +24,7 @@ from llmbatch.domain.errors import (
     SourceNotFound,
     StorageError,
 )
-from llmbatch.domain.owner import Owner
+from llmbatch.domain.output_owner import OutputOwner
 from llmbatch.storage import ERRORS, OUTPUT, SUMMARY, Ambient, Sink, Source, sink_for, source_for
 from llmbatch.storage.source import CHUNK_BYTES, RANGE_BYTES
 from support.moto import Bucket
@@ -51,7 +51,7 @@ def a_source(
 
 def a_sink(credentials: dict[str, str], url: str) -> Sink:
     output = batchjob.Output.model_validate({"url": url, "credentialsSecretRef": {"name": "s3"}})
-    return sink_for(output, Owner("run-1", NAMESPACE, "uid-1"), secret_of(credentials), Networks(), Ambient())
+    return sink_for(output, OutputOwner("run-1", NAMESPACE, "uid-1"), secret_of(credentials), Networks(), Ambient())
 
 
 async def read(source: Source) -> bytes:

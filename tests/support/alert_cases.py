@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from llmbatch.observability.alerts import Alert
+from llmbatch.observability.monitoring.alerts import Alert
 
 OPERATOR = {"namespace": "llm", "job": "operator"}
 POD = {"namespace": "llm", "pod": "operator-0"}

@@ -9,11 +9,11 @@ from typing import Any
 
 from llmbatch.api import BatchJob, names
 from llmbatch.api.base import rfc3339
+from llmbatch.domain.job.record import Pending, ShardRecord
+from llmbatch.domain.job.routing import Candidate
+from llmbatch.domain.job.steps import FileSeen, Observed, ShardSeen
 from llmbatch.domain.remote import BatchError, BatchState, Counts, RemoteBatch, Tag
-from llmbatch.domain.results import Totals
-from llmbatch.domain.routing import Candidate
-from llmbatch.domain.steps import FileSeen, Observed, ShardSeen
-from llmbatch.domain.trace import Pending, Trace
+from llmbatch.domain.results.counting import Totals
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CREATED = NOW - timedelta(minutes=5)
@@ -44,18 +44,18 @@ class JobBuilder:
         """Parts of its one shard, named as in YAML."""
         return replace(self, shard={"index": 0, **self.shard, **shard})
 
-    def annotated(self, trace: Trace) -> JobBuilder:
+    def annotated(self, record: ShardRecord) -> JobBuilder:
         """What its annotations say, and nothing else."""
-        return replace(self, annotations={key: value for key, value in trace.annotations(0).items() if value})
+        return replace(self, annotations={key: value for key, value in record.annotations(0).items() if value})
 
     def create_pending(self, attempt: int = 1, *, on: str = "team/east") -> JobBuilder:
         """A create is under way, or its answer was lost."""
-        return self.annotated(Trace().begun(a_pending(attempt, on=on)))
+        return self.annotated(ShardRecord().begun(a_pending(attempt, on=on)))
 
     def submitted(self, batch_id: str = "batch_1", *, on: str = "team/east", attempt: int = 1) -> JobBuilder:
         """Its batch was made: annotations and status say so."""
         namespace, name = on.split("/")
-        told = self.annotated(Trace(deployment=on, batch_id=batch_id))
+        told = self.annotated(ShardRecord(deployment=on, batch_id=batch_id))
         route = {"namespace": namespace, "name": name}
         return told.with_shard(deployment=route, batchID=batch_id, attempt=attempt, inputFileID=FILE_ID).with_status(
             batchID=batch_id, deployment=route

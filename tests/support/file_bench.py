@@ -18,12 +18,12 @@ from llmbatch.kube.errors import KubeError
 from llmbatch.kube.events import Events
 from llmbatch.providers.protocol import AccountID
 from llmbatch.reconcile.abandonment import Abandonment
-from llmbatch.reconcile.accounts import Accounts, AccountSettings
-from llmbatch.reconcile.deployments import DeploymentReconciler
-from llmbatch.reconcile.files import FileReconciler
-from llmbatch.reconcile.index import Index
-from llmbatch.reconcile.tenancy import Tenancy
-from llmbatch.reconcile.uploads import Inputs, Uploads, provider_name
+from llmbatch.reconcile.accounts.accounts import Accounts, AccountSettings
+from llmbatch.reconcile.deployments.reconciler import DeploymentReconciler
+from llmbatch.reconcile.deployments.tenancy import Tenancy
+from llmbatch.reconcile.files.reconciler import FileReconciler
+from llmbatch.reconcile.files.uploads import Inputs, Uploads, provider_name
+from llmbatch.reconcile.index.index import Index
 from llmbatch.reconcile.writer import Writer
 from llmbatch.storage.source import Inline
 from support.emulator import chat_lines

@@ -23,15 +23,15 @@ from llmbatch.engine.workers import Requeue
 from llmbatch.kube.client import Kube, NamespaceView
 from llmbatch.kube.errors import Conflict, Gone
 from llmbatch.providers.protocol import AccountID
-from llmbatch.reconcile.accounts import Accounts, AccountSettings
-from llmbatch.reconcile.collection import Collection
-from llmbatch.reconcile.index import Index, deployment_key, key_of
-from llmbatch.reconcile.jobs import JobReconciler
-from llmbatch.reconcile.observation import Observation
-from llmbatch.reconcile.retrieval import Retrievals
-from llmbatch.reconcile.submission import Submission
-from llmbatch.reconcile.tenancy import Tenancy
-from llmbatch.reconcile.uploads import form_of
+from llmbatch.reconcile.accounts.accounts import Accounts, AccountSettings
+from llmbatch.reconcile.deployments.tenancy import Tenancy
+from llmbatch.reconcile.files.uploads import form_of
+from llmbatch.reconcile.index.index import Index, deployment_key, key_of
+from llmbatch.reconcile.jobs.collection import Collection
+from llmbatch.reconcile.jobs.observation import Observation
+from llmbatch.reconcile.jobs.reconciler import JobReconciler
+from llmbatch.reconcile.jobs.retrieval import Retrievals
+from llmbatch.reconcile.jobs.submission import Submission
 from llmbatch.reconcile.writer import Writer
 from llmbatch.storage.sink import Sink
 from support.virtual_time import VirtualClock

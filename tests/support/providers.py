@@ -10,7 +10,7 @@ import httpx2
 
 from llmbatch.api.modeldeployment import ModelDeploymentSpec
 from llmbatch.providers.files_and_batches import FilesAndBatches
-from llmbatch.providers.http import Account
+from llmbatch.providers.http.calls import Account
 from llmbatch.providers.protocol import AccountID
 from llmbatch.providers.registry import target_of
 from llmbatch.providers.settings import Hooks, ProviderSettings

@@ -17,14 +17,25 @@ from llmbatch.api.batchjob import Phase
 from llmbatch.api.crdgen import UNSEEN
 from llmbatch.api.names import API_VERSION
 from llmbatch.api.reasons import Reason
-from llmbatch.domain import file as lifecycle
-from llmbatch.domain import filestatus, jobstatus
 from llmbatch.domain.errors import CredentialsError, SourceDenied, SourceNotFound, StorageError
-from llmbatch.domain.file import Target
-from llmbatch.domain.job import next_step, unauthorized
-from llmbatch.domain.lines import InputCheck
+from llmbatch.domain.file import rules as lifecycle
+from llmbatch.domain.file import status as filestatus
+from llmbatch.domain.file.rules import Target
+from llmbatch.domain.job import status as jobstatus
+from llmbatch.domain.job.rules import next_step, unauthorized
+from llmbatch.domain.job.steps import (
+    AwaitCleanUp,
+    AwaitQuota,
+    Close,
+    Finish,
+    Lookup,
+    Observed,
+    Problem,
+    ShardSeen,
+    Wait,
+)
 from llmbatch.domain.remote import Counts
-from llmbatch.domain.steps import AwaitCleanUp, AwaitQuota, Close, Finish, Lookup, Observed, Problem, ShardSeen, Wait
+from llmbatch.domain.requests.validation import InputCheck
 from support.builders import (
     NOW,
     JobBuilder,

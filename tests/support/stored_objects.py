@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmbatch.domain.errors import OutputConflict
-from llmbatch.domain.owner import Owner
+from llmbatch.domain.output_owner import OutputOwner
 from llmbatch.storage import OutputKind
 
 
@@ -26,7 +26,7 @@ class StoredObjects:
     async def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         return self.data.get(("Secret", namespace, name))
 
-    async def check_output(self, kind: OutputKind, namespace: str, name: str, *, owner: Owner) -> None:
+    async def check_output(self, kind: OutputKind, namespace: str, name: str, *, owner: OutputOwner) -> None:
         key = (kind, namespace, name)
         if key in self.data and self.owners.get(key) != owner.uid:
             raise OutputConflict(f"{kind} {name} exists")
@@ -38,7 +38,7 @@ class StoredObjects:
         name: str,
         data: Mapping[str, bytes],
         *,
-        owner: Owner,
+        owner: OutputOwner,
         retain: bool,
     ) -> None:
         await self.check_output(kind, namespace, name, owner=owner)

@@ -9,8 +9,9 @@ from typing import get_args
 
 from llmbatch.api.reasons import ConditionType, Reason
 from llmbatch.app.cli import run
-from llmbatch.domain import cost, lines
-from llmbatch.emulator.calls import OPERATIONS
+from llmbatch.domain.requests import validation as lines
+from llmbatch.domain.results import cost
+from llmbatch.emulator.call_log import OPERATIONS
 from llmbatch.emulator.faults import FaultKind
 from llmbatch.emulator.settings import AccountSettings, Behaviour, Pace
 
@@ -72,7 +73,7 @@ def test_every_event_is_told():
 
 def test_every_code_of_an_input_error_is_listed():
     """Whoever meets a code in status.errors finds what it is about."""
-    code = text_of("operator/llmbatch/domain/lines.py")
+    code = text_of("operator/llmbatch/domain/requests/validation.py")
     given = {*re.findall(r'_Bad\(\s*"(\w+)"', code), *(f"missing_{key}" for key in lines.KEYS)}
     told = section(REASONS, "BatchFile").split("### Codes")[1]
 

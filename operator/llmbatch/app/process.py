@@ -29,7 +29,7 @@ from llmbatch.observability.http import serve_health, serve_metrics
 from llmbatch.observability.lag import watch_loop_lag
 from llmbatch.observability.metrics import Metrics
 from llmbatch.observability.page import Page
-from llmbatch.reconcile.index import Index
+from llmbatch.reconcile.index.index import Index
 
 logger = logging.getLogger(__name__)
 

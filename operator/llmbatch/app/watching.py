@@ -13,13 +13,13 @@ from pydantic import ValidationError
 from llmbatch.api import KINDS, BatchFile, BatchJob, ModelDeployment
 from llmbatch.api.base import Resource
 from llmbatch.app.liveness import Liveness
-from llmbatch.domain.job import next_step
-from llmbatch.domain.steps import Idle, Observed
+from llmbatch.domain.job.rules import next_step
+from llmbatch.domain.job.steps import Idle, Observed
 from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.kube.client import Kube
 from llmbatch.kube.errors import KubeError
-from llmbatch.reconcile.index import Index
+from llmbatch.reconcile.index.index import Index
 from llmbatch.reconcile.writer import wake
 
 logger = logging.getLogger(__name__)

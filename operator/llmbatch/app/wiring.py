@@ -11,7 +11,7 @@ from llmbatch.api import BatchFile, BatchJob, ModelDeployment
 from llmbatch.app.network import Network
 from llmbatch.app.settings import Settings
 from llmbatch.domain.networks import NetworkPolicy
-from llmbatch.domain.owner import Owner
+from llmbatch.domain.output_owner import OutputOwner
 from llmbatch.engine.clock import TimerClock
 from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.engine.resolver import Resolver
@@ -23,20 +23,21 @@ from llmbatch.kube.secrets import SecretReader
 from llmbatch.observability.metrics import Metrics
 from llmbatch.providers.registry import Providers
 from llmbatch.providers.settings import Hooks, ProviderSettings, Timeouts
-from llmbatch.reconcile import account
 from llmbatch.reconcile.abandonment import Abandonment
-from llmbatch.reconcile.accounts import Accounts, AccountSettings
-from llmbatch.reconcile.collection import Collection
-from llmbatch.reconcile.deployments import DeploymentReconciler
-from llmbatch.reconcile.files import FileReconciler
-from llmbatch.reconcile.index import Index
-from llmbatch.reconcile.jobs import JobReconciler
-from llmbatch.reconcile.observation import Observation
-from llmbatch.reconcile.retrieval import Retrievals
-from llmbatch.reconcile.submission import Submission
-from llmbatch.reconcile.telling import JobTelling
-from llmbatch.reconcile.tenancy import Tenancy
-from llmbatch.reconcile.uploads import Inputs, Uploads
+from llmbatch.reconcile.accounts import account
+from llmbatch.reconcile.accounts.account import AccountSettings
+from llmbatch.reconcile.accounts.accounts import Accounts
+from llmbatch.reconcile.deployments.reconciler import DeploymentReconciler
+from llmbatch.reconcile.deployments.tenancy import Tenancy
+from llmbatch.reconcile.files.reconciler import FileReconciler
+from llmbatch.reconcile.files.uploads import Inputs, Uploads
+from llmbatch.reconcile.index.index import Index
+from llmbatch.reconcile.jobs.collection import Collection
+from llmbatch.reconcile.jobs.observation import Observation
+from llmbatch.reconcile.jobs.reconciler import JobReconciler
+from llmbatch.reconcile.jobs.reporting import JobReporter
+from llmbatch.reconcile.jobs.retrieval import Retrievals
+from llmbatch.reconcile.jobs.submission import Submission
 from llmbatch.reconcile.writer import Writer
 from llmbatch.storage.ambient import Ambient
 from llmbatch.storage.sink import Sink, sink_for
@@ -126,7 +127,7 @@ class Reconciling:
         return source_for(file.spec.source, file.metadata.namespace, self._kube, self._networks, self._ambient)
 
     def _sink_of(self, job: BatchJob) -> Sink | None:
-        owner = Owner(job.metadata.name, job.metadata.namespace, job.metadata.uid)
+        owner = OutputOwner(job.metadata.name, job.metadata.namespace, job.metadata.uid)
         if (output := job.spec.output) is None:
             return None
         return sink_for(output, owner, self._kube, self._networks, self._ambient)
@@ -197,7 +198,7 @@ class Reconciling:
             submission,
             Collection(self._accounts, self._index, self._clock, self._retrievals, sink_of=self._sink_of),
             self._abandonment,
-            JobTelling(self._events, self._metrics, serves=self._index.serves),
+            JobReporter(self._events, self._metrics, serves=self._index.serves),
             self._clock,
             settling=SETTLING,
             retry_scale=self._settings.retry_scale,

@@ -7,15 +7,15 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from llmbatch.emulator import lifecycle
-from llmbatch.emulator.answers import Model
-from llmbatch.emulator.azure import Azure
-from llmbatch.emulator.calls import CallLog
-from llmbatch.emulator.dialects import Dialect
+from llmbatch.emulator.call_log import CallLog
 from llmbatch.emulator.faults import Faults
-from llmbatch.emulator.objects import Batch, Catalogue, Outcome, StoredFile
-from llmbatch.emulator.openai import OpenAI
-from llmbatch.emulator.results import Run, write_results
+from llmbatch.emulator.openai.azure import Azure
+from llmbatch.emulator.openai.dialects import Dialect
+from llmbatch.emulator.openai.objects import Batch, Catalogue, Outcome, StoredFile
+from llmbatch.emulator.openai.openai import OpenAI
+from llmbatch.emulator.openai.processing import lifecycle
+from llmbatch.emulator.openai.processing.answers import Model
+from llmbatch.emulator.openai.processing.results import Run, write_results
 from llmbatch.emulator.settings import MEBIBYTE, AccountSettings, Behaviour
 from llmbatch.emulator.spool import Spool
 

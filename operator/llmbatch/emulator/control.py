@@ -10,17 +10,17 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError
 
-from llmbatch.emulator import lifecycle
 from llmbatch.emulator.accounts import Account, Directory
-from llmbatch.emulator.azure import Azure
-from llmbatch.emulator.dialects import Dialect
 from llmbatch.emulator.exchanges import json_answer
 from llmbatch.emulator.faults import Fault
-from llmbatch.emulator.objects import Batch
-from llmbatch.emulator.openai import OpenAI
+from llmbatch.emulator.openai.azure import Azure
+from llmbatch.emulator.openai.dialects import Dialect
+from llmbatch.emulator.openai.objects import Batch
+from llmbatch.emulator.openai.openai import OpenAI
+from llmbatch.emulator.openai.processing import lifecycle
+from llmbatch.emulator.openai.representations import batch_view, file_view
 from llmbatch.emulator.refusals import LineError
 from llmbatch.emulator.settings import AccountSettings, BatchState
-from llmbatch.emulator.views import batch_view, file_view
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -12,9 +12,9 @@ import orjson
 from aiohttp import web
 
 from llmbatch.emulator.accounts import Account, Directory
-from llmbatch.emulator.calls import Call
-from llmbatch.emulator.dialects import Dialect
+from llmbatch.emulator.call_log import Call
 from llmbatch.emulator.faults import Fault
+from llmbatch.emulator.openai.dialects import Dialect
 from llmbatch.emulator.refusals import Refusal
 from llmbatch.emulator.settings import Behaviour
 

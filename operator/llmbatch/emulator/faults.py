@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from llmbatch.emulator.calls import OPERATIONS
+from llmbatch.emulator.call_log import OPERATIONS
 
 FaultKind = Literal[
     "latency",

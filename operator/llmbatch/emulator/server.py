@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from aiohttp import web
 
 from llmbatch.emulator.accounts import Clock, Directory
-from llmbatch.emulator.azure import Azure, classic
-from llmbatch.emulator.batches import Batches
 from llmbatch.emulator.control import Control
-from llmbatch.emulator.dialects import Dialect
 from llmbatch.emulator.exchanges import Gate, Handler, json_answer
-from llmbatch.emulator.files import Files
-from llmbatch.emulator.openai import OpenAI
+from llmbatch.emulator.openai.azure import Azure, classic
+from llmbatch.emulator.openai.batches import Batches
+from llmbatch.emulator.openai.dialects import Dialect
+from llmbatch.emulator.openai.files import Files
+from llmbatch.emulator.openai.openai import OpenAI
 from llmbatch.emulator.settings import MEBIBYTE, EmulatorSettings
 from llmbatch.emulator.spool import Spool
 

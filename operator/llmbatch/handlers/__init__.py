@@ -1,0 +1,1 @@
+"""kopf: watching the three kinds, and handing each event on."""

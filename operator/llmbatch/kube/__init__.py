@@ -1,0 +1,1 @@
+"""The Kubernetes client: resources, Secrets, Events, outputs and the Lease."""

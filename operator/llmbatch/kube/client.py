@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from llmbatch import __version__
 from llmbatch.api.base import Resource
 from llmbatch.api.names import API_VERSION
-from llmbatch.domain.owner import Owner
+from llmbatch.domain.output_owner import OutputOwner
 from llmbatch.kube.errors import Conflict, Expired, Gone, Unreadable
 from llmbatch.kube.outputs import OutputKind, check_output, write_output
 from llmbatch.kube.transport import JSON_PATCH, MERGE_PATCH, Api, Target
@@ -159,7 +159,7 @@ class Kube:
         answer = await self._get(Target("v1", "secrets", namespace, name))
         return None if answer is None else data_of("Secret", orjson.loads(answer))
 
-    async def check_output(self, kind: OutputKind, namespace: str, name: str, *, owner: Owner) -> None:
+    async def check_output(self, kind: OutputKind, namespace: str, name: str, *, owner: OutputOwner) -> None:
         """Raise OutputConflict where an object of that name exists and is not the owner's."""
         await check_output(self.api, kind, namespace, name, owner=owner)
 
@@ -170,7 +170,7 @@ class Kube:
         name: str,
         data: Mapping[str, bytes],
         *,
-        owner: Owner,
+        owner: OutputOwner,
         retain: bool,
     ) -> None:
         """Make a job's output, or replace what the same job made. Raises OutputConflict, OutputTooLarge,

@@ -10,7 +10,7 @@ import orjson
 
 from llmbatch.api.names import API_VERSION, LABEL_JOB_NAME, LABEL_JOB_UID
 from llmbatch.domain.errors import OutputConflict, OutputDenied, OutputTooLarge
-from llmbatch.domain.owner import Owner
+from llmbatch.domain.output_owner import OutputOwner
 from llmbatch.kube.errors import AlreadyExists, Conflict, Forbidden, Gone, Invalid, TooLarge
 from llmbatch.kube.transport import Api, Target
 
@@ -30,7 +30,7 @@ async def write_output(
     name: str,
     data: Mapping[str, bytes],
     *,
-    owner: Owner,
+    owner: OutputOwner,
     retain: bool,
 ) -> None:
     """Make the object, or replace it where it carries the label of this owner's UID; the same content twice is
@@ -67,7 +67,7 @@ async def write_output(
     raise Conflict(f"{kind} {namespace}/{name} keeps changing")
 
 
-async def check_output(api: Api, kind: OutputKind, namespace: str, name: str, *, owner: Owner) -> None:
+async def check_output(api: Api, kind: OutputKind, namespace: str, name: str, *, owner: OutputOwner) -> None:
     """Raise OutputConflict where an object of that name is not this owner's; nothing is written."""
     existing = await _read(api, Target("v1", PLURALS[kind], namespace, name))
     if existing is not None:
@@ -81,7 +81,7 @@ async def _read(api: Api, one: Target) -> dict[str, Any] | None:
         return None
 
 
-def _manifest(kind: str, name: str, data: Mapping[str, bytes], owner: Owner, *, retain: bool) -> dict[str, Any]:
+def _manifest(kind: str, name: str, data: Mapping[str, bytes], owner: OutputOwner, *, retain: bool) -> dict[str, Any]:
     labels = {LABEL_JOB_UID: owner.uid, MANAGED_BY: "llmbatch-operator"}
     if len(owner.name) <= LABEL_VALUE_MAX:
         labels[LABEL_JOB_NAME] = owner.name
@@ -104,12 +104,12 @@ def _content(kind: str, data: Mapping[str, bytes]) -> dict[str, dict[str, str]]:
     return {"data": text, "binaryData": binary}
 
 
-def _refuse_foreign(kind: str, meta: Mapping[str, Any], owner: Owner) -> None:
+def _refuse_foreign(kind: str, meta: Mapping[str, Any], owner: OutputOwner) -> None:
     if (meta.get("labels") or {}).get(LABEL_JOB_UID) != owner.uid:
         raise OutputConflict(f"{kind} {meta['name']} exists and is not this job's; delete it, or name another output")
 
 
-def _replacement(existing: dict[str, Any], wanted: dict[str, Any], owner: Owner) -> dict[str, Any] | None:
+def _replacement(existing: dict[str, Any], wanted: dict[str, Any], owner: OutputOwner) -> dict[str, Any] | None:
     """The object to put in the place of ``existing``, None where nothing would change. Raises OutputConflict."""
     meta = existing["metadata"]
     _refuse_foreign(wanted["kind"], meta, owner)

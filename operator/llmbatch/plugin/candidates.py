@@ -112,7 +112,7 @@ def _before_command(early: Sequence[str], last: str, ask: Ask) -> Answer:
 def parameters_of(command: str) -> list[Parameter]:
     """The parameters of a command, from its function's own annotations."""
     place = COMMANDS[command]
-    function = getattr(import_module(f"llmbatch.plugin.{place.module}"), place.function)
+    function = getattr(import_module(f"llmbatch.plugin.commands.{place.module}"), place.function)
     hints = get_type_hints(function, include_extras=True)
     return [made for hint in hints.values() if (made := _parameter(hint))]
 

@@ -31,7 +31,7 @@ COMMANDS: Mapping[str, Command] = {
     "submit": Command("submit", "submit", "Run a file of requests on a model."),
     "validate": Command("validate", "validate", "Check a file of requests, without a cluster."),
     "results": Command("results", "results", "Fetch the results of a job."),
-    "errors": Command("failures", "errors", "List the requests of a job that failed, and why."),
+    "errors": Command("errors", "errors", "List the requests of a job that failed, and why."),
     "watch": Command("watch", "watch", "Follow jobs: progress, rate, time left, cost."),
     "logs": Command("logs", "logs", "Tell what happened to a job, in order."),
     "cancel": Command("control", "cancel", "Cancel jobs; what is done is collected."),
@@ -66,7 +66,7 @@ class Commands(TyperGroup):
         if cmd_name not in self.commands:
             wanted = COMMANDS[cmd_name]
             single = typer.Typer(add_completion=False, rich_markup_mode=None)
-            function = getattr(import_module(f"llmbatch.plugin.{wanted.module}"), wanted.function)
+            function = getattr(import_module(f"llmbatch.plugin.commands.{wanted.module}"), wanted.function)
             single.command(cmd_name, cls=Usage, context_settings=CONTEXT)(function)
             self.commands[cmd_name] = typer.main.get_command(single)
         return self.commands[cmd_name]

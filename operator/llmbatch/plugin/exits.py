@@ -12,8 +12,8 @@ from typing import Any, NoReturn, TextIO
 
 import typer
 
-from llmbatch.plugin.ending import until_told_to_end
-from llmbatch.plugin.printing import printable
+from llmbatch.plugin.terminal.printing import printable
+from llmbatch.plugin.terminal.signals import until_told_to_end
 
 
 class Exit(IntEnum):

@@ -10,7 +10,7 @@ from llmbatch.api import ModelDeployment
 from llmbatch.api.modeldeployment import Limits
 from llmbatch.api.reasons import ConditionType, Reason
 from llmbatch.domain.conditions import condition
-from llmbatch.domain.matching import admits
+from llmbatch.domain.file.matching import admits
 
 Access = Literal["own", "shared", "unclear"]
 

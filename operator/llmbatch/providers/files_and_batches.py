@@ -17,8 +17,8 @@ import msgspec
 from llmbatch.domain.errors import BadAnswer, NoAnswer, NotFound, Refused, Unavailable
 from llmbatch.domain.remote import BatchState, Capabilities, RemoteBatch, RemoteFile
 from llmbatch.providers import wire
-from llmbatch.providers.http import Account, Call
-from llmbatch.providers.multipart import Form
+from llmbatch.providers.http.calls import Account, Call
+from llmbatch.providers.http.multipart import Form
 from llmbatch.providers.protocol import AccountID
 from llmbatch.providers.target import Target
 

@@ -15,8 +15,8 @@ import httpx2
 from llmbatch.api.modeldeployment import ModelDeploymentSpec
 from llmbatch.domain.errors import Refused
 from llmbatch.providers import azure, openai
-from llmbatch.providers.http import Account
-from llmbatch.providers.network import GuardedTransport, Refusal, Resolve
+from llmbatch.providers.http.calls import Account
+from llmbatch.providers.http.network import GuardedTransport, Refusal, Resolve
 from llmbatch.providers.protocol import AccountID, BatchProvider, Clock
 from llmbatch.providers.settings import Hooks, ProviderSettings
 from llmbatch.providers.target import Target, checked_key

@@ -11,7 +11,7 @@ from llmbatch.api.base import KeyReference
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.errors import CredentialsError, Refused
 from llmbatch.domain.remote import Capabilities, FileState
-from llmbatch.providers.http import Account
+from llmbatch.providers.http.calls import Account
 from llmbatch.providers.protocol import BatchProvider
 
 _VISIBLE = re.compile(r"[\x21-\x7e]+")

@@ -9,7 +9,7 @@ from llmbatch.api import names
 from llmbatch.api.base import Resource
 from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.kube.client import Kube
-from llmbatch.reconcile.index import Index, key_of
+from llmbatch.reconcile.index.index import Index, key_of
 
 R = TypeVar("R", bound=Resource)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
-from llmbatch.domain.owner import Owner
+from llmbatch.domain.output_owner import OutputOwner
 
 OutputKind = Literal["ConfigMap", "Secret"]
 
@@ -25,7 +25,7 @@ class Objects(Secrets, Protocol):
         """``data`` and ``binaryData`` as bytes, or None where there is no such ConfigMap."""
         ...
 
-    async def check_output(self, kind: OutputKind, namespace: str, name: str, *, owner: Owner) -> None:
+    async def check_output(self, kind: OutputKind, namespace: str, name: str, *, owner: OutputOwner) -> None:
         """Raise OutputConflict where an object of that name exists and is not the owner's; write nothing."""
         ...
 
@@ -36,7 +36,7 @@ class Objects(Secrets, Protocol):
         name: str,
         data: Mapping[str, bytes],
         *,
-        owner: Owner,
+        owner: OutputOwner,
         retain: bool,
     ) -> None:
         """Create the object, or replace the owner's own; what is not UTF-8 goes to ``binaryData``.

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from llmbatch.api import batchjob
 from llmbatch.domain.errors import OutputFailed, OutputTooLarge
-from llmbatch.domain.owner import Owner
+from llmbatch.domain.output_owner import OutputOwner
 from llmbatch.storage.ambient import Ambient
 from llmbatch.storage.gate import NetworkPolicy
 from llmbatch.storage.objects import Objects, OutputKind
@@ -56,7 +56,7 @@ class Sink(Protocol):
 
 
 def sink_for(
-    output: batchjob.Output, owner: Owner, objects: Objects, networks: NetworkPolicy, ambient: Ambient
+    output: batchjob.Output, owner: OutputOwner, objects: Objects, networks: NetworkPolicy, ambient: Ambient
 ) -> Sink:
     """The sink that a BatchJob names."""
     if (wanted := output.config_map) is not None:
@@ -78,7 +78,7 @@ class ObjectSink:
     kind: OutputKind
     name: str
     retain: bool
-    owner: Owner
+    owner: OutputOwner
     objects: Objects
 
     @property

@@ -8,7 +8,7 @@ from llmbatch.api import BatchFile, BatchJob, ModelDeployment
 from llmbatch.api.batchjob import Phase
 from llmbatch.app.exposition import show_index
 from llmbatch.observability.metrics import Metrics
-from llmbatch.reconcile.index import Index, key_of
+from llmbatch.reconcile.index.index import Index, key_of
 from support.virtual_time import VirtualClock
 
 NOON, ONE = "2026-03-01T12:00:00Z", "2026-03-01T13:00:00Z"

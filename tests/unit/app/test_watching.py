@@ -12,7 +12,7 @@ from llmbatch.app.liveness import Liveness
 from llmbatch.app.watching import RESYNC_EVERY, Watching
 from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.kube.client import Metadata
-from llmbatch.reconcile.index import Index
+from llmbatch.reconcile.index.index import Index
 from support.virtual_time import VirtualClock, settle
 
 KEY = Key("BatchFile", "team", "questions")

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from llmbatch.observability.alerts import COST_PER_HOUR, alerts
-from llmbatch.observability.dashboard import document
-from llmbatch.observability.generate import PAGE, files
 from llmbatch.observability.metrics import Metrics
+from llmbatch.observability.monitoring.__main__ import PAGE, files
+from llmbatch.observability.monitoring.alerts import COST_PER_HOUR, alerts
+from llmbatch.observability.monitoring.dashboard import document
 
 ROOT = Path(__file__).resolve().parents[3]
 METRICS = Metrics()

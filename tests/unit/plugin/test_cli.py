@@ -40,7 +40,7 @@ def test_each_command_of_the_list_is_there_and_says_what_it_does(name):
     """Each entry leads to a function, which begins with a sentence for its own help."""
     command = cli.COMMANDS[name]
 
-    function = getattr(import_module(f"llmbatch.plugin.{command.module}"), command.function)
+    function = getattr(import_module(f"llmbatch.plugin.commands.{command.module}"), command.function)
 
     assert (function.__doc__ or "").splitlines()[0].endswith(".")
 
@@ -183,7 +183,7 @@ def test_the_console_script_is_what_kubectl_looks_for():
     assert 'kubectl-llmbatch = "llmbatch.plugin.__main__:main"' in project
 
 
-@pytest.mark.parametrize("module", ["typer", "llmbatch.plugin.validate"])
+@pytest.mark.parametrize("module", ["typer", "llmbatch.plugin.commands.validate"])
 def test_ctrl_c_while_the_program_starts_is_no_traceback(module: str):
     """However early it comes: 130, as later on."""
     code = f"""

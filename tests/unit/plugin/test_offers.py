@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from llmbatch.api import ModelDeployment
-from llmbatch.plugin.models import data, table
+from llmbatch.plugin.commands.models import data, table
 from llmbatch.plugin.offers import Offer, offers
-from llmbatch.plugin.printing import Look, lines
+from llmbatch.plugin.terminal.printing import Look, lines
 from support.builders import NOW
 
 

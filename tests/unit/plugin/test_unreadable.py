@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from llmbatch.kube.errors import Unreadable
+from llmbatch.plugin.commands.watch import Lines
+from llmbatch.plugin.jobs.watched import Watched
 from llmbatch.plugin.options import Format
-from llmbatch.plugin.watch import Lines
-from llmbatch.plugin.watched import Watched
 from support.api_server import ApiServer
 from support.plugin import Done, invoked
 

@@ -12,7 +12,7 @@ import pytest
 from llmbatch.api.modeldeployment import ModelDeploymentSpec, OpenAIProvider
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.errors import CredentialsError, EndpointNotAllowed, Refused
-from llmbatch.providers.http import Account
+from llmbatch.providers.http.calls import Account
 from llmbatch.providers.registry import KINDS, Providers, target_of
 from llmbatch.providers.settings import Hooks, ProviderSettings
 from support.providers import KEY, ImpatientClock, a_batch, a_deployment

@@ -17,7 +17,7 @@ from llmbatch.api import batchfile, batchjob
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.ambient import AmbientPrefix
 from llmbatch.domain.errors import CredentialsError, SourceDenied, StorageError
-from llmbatch.domain.owner import Owner
+from llmbatch.domain.output_owner import OutputOwner
 from llmbatch.storage import OUTPUT, Ambient, sink_for, source_for
 from support.stored_objects import Networks, StoredObjects
 
@@ -110,7 +110,7 @@ async def read(url: str, own: Ambient, *, secret: dict[str, str] | None = None) 
 async def write(url: str, own: Ambient, *, secret: dict[str, str] | None = None) -> None:
     networks = Networks() if secret else LOOPBACK
     output = batchjob.Output.model_validate(spec_of(url, secret))
-    async with sink_for(output, Owner("run", "team", "uid"), stored(secret), networks, own).open() as writer:
+    async with sink_for(output, OutputOwner("run", "team", "uid"), stored(secret), networks, own).open() as writer:
         await writer.write(OUTPUT, LINES)
         await writer.commit()
 
@@ -148,7 +148,9 @@ async def test_results_are_written_below_a_prefix(environ: pytest.MonkeyPatch):
         environ.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         environ.setenv("AWS_ENDPOINT_URL", store.url)
         output = batchjob.Output.model_validate({"url": "s3://bucket/team/"})
-        sink = sink_for(output, Owner("run", "team", "uid"), StoredObjects(), LOOPBACK, ambient("s3://bucket/team/"))
+        sink = sink_for(
+            output, OutputOwner("run", "team", "uid"), StoredObjects(), LOOPBACK, ambient("s3://bucket/team/")
+        )
         await sink.check()
         assert store.requests == []
         async with sink.open() as writer:

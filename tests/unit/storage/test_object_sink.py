@@ -6,12 +6,12 @@ import pytest
 
 from llmbatch.api import batchjob
 from llmbatch.domain.errors import OutputConflict, OutputTooLarge
-from llmbatch.domain.owner import Owner
+from llmbatch.domain.output_owner import OutputOwner
 from llmbatch.storage import ERRORS, OUTPUT, SUMMARY, Ambient, Sink, sink_for
 from llmbatch.storage.sink import MAX_OBJECT_BYTES
 from support.stored_objects import Networks, StoredObjects
 
-OWNER = Owner(name="run-1", namespace="team", uid="uid-1")
+OWNER = OutputOwner(name="run-1", namespace="team", uid="uid-1")
 KEY = ("ConfigMap", "team", "results")
 
 

@@ -7,7 +7,7 @@ import pytest
 from llmbatch.api import batchfile, batchjob
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.errors import CredentialsError, OutputFailed, StorageError
-from llmbatch.domain.owner import Owner
+from llmbatch.domain.output_owner import OutputOwner
 from llmbatch.storage import Ambient, sink_for, source_for
 from llmbatch.storage.credentials import Credentials
 from support.stored_objects import Networks, StoredObjects
@@ -117,7 +117,7 @@ async def test_a_sink_finds_unusable_credentials_before_anything_is_spent() -> N
     """The check tells what the collection would stumble over."""
     output = batchjob.Output.model_validate({"url": "s3://bucket/p/", "credentialsSecretRef": {"name": "s3"}})
     objects = StoredObjects({("Secret", "team", "s3"): {**LOOPBACK, "AWS_REGION": b""}})
-    sink = sink_for(output, Owner("run", "team", "uid"), objects, Networks(), Ambient())
+    sink = sink_for(output, OutputOwner("run", "team", "uid"), objects, Networks(), Ambient())
     assert sink.location == "s3://bucket/p"
     with pytest.raises(CredentialsError, match="AWS_REGION"):
         await sink.check()
@@ -128,4 +128,4 @@ async def test_a_sink_finds_unusable_credentials_before_anything_is_spent() -> N
 def test_an_output_without_a_place_is_refused() -> None:
     """The schema does not let it through, and neither does this."""
     with pytest.raises(OutputFailed):
-        sink_for(batchjob.Output(), Owner("run", "team", "uid"), StoredObjects(), Networks(), Ambient())
+        sink_for(batchjob.Output(), OutputOwner("run", "team", "uid"), StoredObjects(), Networks(), Ambient())

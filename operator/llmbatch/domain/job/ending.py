@@ -1,0 +1,136 @@
+"""The end of a job: its batches have ended, their results are collected, and what they are decides how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from llmbatch.api.batchjob import BatchJob, Phase, Shard
+from llmbatch.api.reasons import Reason
+from llmbatch.domain.backoff import FAULT
+from llmbatch.domain.job.failures import Fault, classify
+from llmbatch.domain.job.record import annotated, shards
+from llmbatch.domain.job.steps import Close, Collect, Finish, Observed, Step, Wait
+from llmbatch.domain.job.stopping import stop, time_in
+from llmbatch.domain.remote import BatchState, RemoteBatch
+from llmbatch.domain.results.counting import Totals
+
+RESULTS_WITHIN = timedelta(minutes=10)
+"""How long results that a completed batch must have are looked for."""
+FIRST_LOOK_AGAIN = timedelta(seconds=10)
+
+
+def ended(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
+    """A batch that ended is collected; one that failed is sorted by whose fault it was."""
+    batches = [known.batch for known in seen.shards if known.batch is not None]
+    if not batches or any(annotated(job, shard.index).batch_id is None for shard in shards(job)):
+        return None
+    for shard, batch in zip(shards(job), batches, strict=False):
+        if batch.state is BatchState.FAILED and not batch.output_file_id:
+            return _failed(job, shard, batch, now)
+    if seen.collect_problem:
+        return Wait(Phase.COLLECTING, seen.collect_problem.reason, seen.collect_problem.message, seen.collect_again)
+    if seen.totals is None:
+        return Collect(tuple(batches))
+    if seen.output_problem:
+        return Finish(Phase.FAILED, seen.output_problem.reason, seen.output_problem.message)
+    return _missing(job, batches, seen.totals, now) or _outcome(job, batches, seen.totals, now)
+
+
+def promised(job: BatchJob, batches: Sequence[RemoteBatch]) -> int:
+    """How many results must be there; 0 where nobody knows.
+
+    A completed batch has one for each request of the file; of others, those that the provider counted as answered.
+    """
+    if any(batch.state is not BatchState.COMPLETED for batch in batches):
+        return sum(batch.counts.completed for batch in batches)
+    known = job.status.request_counts.total if job.status.request_counts else 0
+    return max(known, sum(batch.counts.total for batch in batches))
+
+
+def _missing(job: BatchJob, batches: Sequence[RemoteBatch], totals: Totals, now: datetime) -> Wait | None:
+    """Results that a provider does not give at once are read again, ever more seldom; none at all are not believed."""
+    wanted = promised(job, batches)
+    if totals.lines >= wanted and (totals.lines or not _completed(batches)):
+        return None
+    waited = time_in(job, Phase.COLLECTING, now)
+    left = RESULTS_WITHIN - waited
+    if left <= timedelta(0):
+        return None
+    message = f"{_of(totals, wanted)} are there, though the batch has ended; they are read again"
+    return Wait(Phase.COLLECTING, Reason.RESULTS_INCOMPLETE, message, now + min(left, max(waited, FIRST_LOOK_AGAIN)))
+
+
+def _completed(batches: Sequence[RemoteBatch]) -> bool:
+    return all(batch.state is BatchState.COMPLETED for batch in batches)
+
+
+def _of(totals: Totals, wanted: int) -> str:
+    return f"{totals.lines} of {wanted} results" if wanted else f"{totals.lines} results"
+
+
+def _failed(job: BatchJob, shard: Shard, batch: RemoteBatch, now: datetime) -> Step:
+    verdict = classify(batch.errors)
+    if halt := stop(job, now):
+        return halt
+    if verdict.fault is Fault.INPUT:
+        return Finish(Phase.FAILED, Reason.BATCH_FAILED, verdict.message)
+    counted = verdict.fault is not Fault.QUOTA
+    if counted and shard.failures >= job.spec.backoff_limit:
+        return Finish(
+            Phase.FAILED,
+            Reason.BACKOFF_LIMIT_EXCEEDED,
+            f"{verdict.message}; {shard.failures + 1} batches failed and backoffLimit is {job.spec.backoff_limit}",
+        )
+    quota = verdict.fault is Fault.QUOTA
+    return Close(
+        shard.index,
+        Reason.QUOTA if quota else Reason.BATCH_FAILED,
+        verdict.message,
+        counted=counted,
+        refused=quota,
+        input_lost=verdict.fault is Fault.INPUT_LOST,
+        retry_after=FAULT.wait(shard.failures + 1) if verdict.fault is Fault.SERVICE else timedelta(0),
+    )
+
+
+def _outcome(job: BatchJob, batches: Sequence[RemoteBatch], totals: Totals, now: datetime) -> Finish:
+    done, failed = totals.lines_ok, totals.lines_failed
+    states = {batch.state for batch in batches}
+    if BatchState.FAILED in states:
+        message = next(classify(batch.errors).message for batch in batches if batch.state is BatchState.FAILED)
+        return Finish(Phase.FAILED, Reason.BATCH_FAILED, f"{message}; {done} requests were answered before")
+    if BatchState.EXPIRED in states:
+        return Finish(
+            Phase.EXPIRED,
+            Reason.EXPIRED,
+            f"the completion window ended with {done} requests answered and {failed} not; "
+            "run those of errors.jsonl again in a new BatchFile",
+        )
+    if BatchState.CANCELLED in states:
+        halt = stop(job, now)
+        how = halt.message if halt else "the batch was cancelled at the provider"
+        message = f"{how}; {done} requests were answered before"
+        return Finish(halt.phase if halt else Phase.CANCELLED, halt.reason if halt else Reason.CANCELLED, message)
+    return _completion(job, batches, totals)
+
+
+def _completion(job: BatchJob, batches: Sequence[RemoteBatch], totals: Totals) -> Finish:
+    done, failed, wanted = totals.lines_ok, totals.lines_failed, promised(job, batches)
+    if not totals.lines:
+        message = "the provider says that the batch is completed, but it gives no results; look there for its files"
+        return Finish(Phase.FAILED, Reason.RESULTS_LOST, message)
+    if totals.lines < wanted:
+        message = (
+            f"the provider completed the batch but gives only {_of(totals, wanted)}; nothing was deleted there: "
+            "look there for the rest, or run what is missing in a new BatchFile"
+        )
+        return Finish(Phase.FAILED, Reason.RESULTS_INCOMPLETE, message)
+    if failed and not done:
+        return Finish(
+            Phase.FAILED, Reason.ALL_REQUESTS_FAILED, f"all {failed} requests failed; see why in errors.jsonl"
+        )
+    if failed:
+        message = f"{done} requests answered, {failed} failed; see why in errors.jsonl"
+        return Finish(Phase.SUCCEEDED, Reason.COMPLETED_WITH_FAILURES, message)
+    return Finish(Phase.SUCCEEDED, Reason.COMPLETED, f"{done} requests answered")

@@ -1,0 +1,1 @@
+"""Request lines going out: reading, checking, and putting them in a deployment's form."""

@@ -1,0 +1,1 @@
+"""Result lines coming home: counts, usage and cost."""

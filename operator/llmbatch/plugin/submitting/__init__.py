@@ -1,0 +1,1 @@
+"""From a file of requests to the objects that run it."""

@@ -1,0 +1,1 @@
+"""Tables, screens and signals."""

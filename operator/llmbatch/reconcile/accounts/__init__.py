@@ -1,0 +1,1 @@
+"""The providers' accounts: listed, searched, and told of."""

@@ -1,0 +1,1 @@
+"""ModelDeployments: whether each is ready, and who may use it."""

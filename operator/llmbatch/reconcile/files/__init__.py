@@ -1,0 +1,1 @@
+"""BatchFiles: validated once, with a copy on every deployment."""

@@ -1,0 +1,1 @@
+"""What the operator remembers, and who is woken by whose change."""

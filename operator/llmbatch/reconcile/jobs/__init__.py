@@ -1,0 +1,1 @@
+"""BatchJobs: from a job's creation to its end."""

@@ -1,0 +1,332 @@
+"""Collection: results are all there or they are missed, and whoever trickles holds up nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from llmbatch.api.batchjob import BatchJob, Phase
+from llmbatch.domain.errors import OutputDenied, OutputFailed, StorageError
+from llmbatch.domain.job.ending import RESULTS_WITHIN
+from llmbatch.domain.remote import Counts
+from llmbatch.engine.queue import WorkQueue
+from llmbatch.reconcile.jobs.retrieval import Later, Retrievals, Retrieved
+from support.job_bench import RUN, Bench, Process, Provider
+from support.virtual_time import VirtualClock
+
+LINE = b'{"custom_id":"a","response":{"status_code":200,"body":{}},"error":null}\n'
+
+
+@dataclass
+class Sink:
+    """A place for results, in memory."""
+
+    denied: StorageError | None = None
+    fails: StorageError | None = None
+    written: dict[str, bytes] = field(default_factory=dict)
+    ends: list[str] = field(default_factory=list)
+    location: str = "configmap/answers"
+
+    async def check(self) -> None:
+        if self.denied:
+            raise self.denied
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Any]:
+        writer = SinkWriter(self)
+        try:
+            yield writer
+        finally:
+            self.ends.append("committed" if writer.committed else "left")
+
+
+@dataclass
+class SinkWriter:
+    """Writes when it is committed."""
+
+    sink: Sink
+    files: dict[str, bytes] = field(default_factory=dict)
+    committed: bool = False
+
+    async def write(self, file: str, chunk: bytes) -> None:
+        self.files[file] = self.files.get(file, b"") + chunk
+
+    async def commit(self) -> int:
+        if self.sink.fails:
+            raise self.sink.fails
+        self.sink.written, self.committed = dict(self.files), True
+        return sum(map(len, self.files.values()))
+
+
+@dataclass
+class Scene:
+    """A job whose batch of three requests runs, on one deployment."""
+
+    bench: Bench
+    process: Process
+    east: Provider
+    sink: Sink
+
+    @property
+    def batch_id(self) -> str:
+        """The job's batch."""
+        return self.bench.stored().status.batch_id or ""
+
+    def ends(self, *, lines: int, counts: Counts, state: str = "completed") -> None:
+        """The batch ends with so many answers, and the account is swept."""
+        self.east.contents["file-out"] = LINE * lines
+        self.east.become(self.batch_id, state, counts=counts, output_file_id="file-out")
+        self.process.accounts.learn("team/east", self.east.held[self.batch_id])
+
+    async def look(self) -> BatchJob:
+        """One look at the job; answers it as stored."""
+        await self.process.reconcile()
+        return self.bench.stored()
+
+
+@pytest.fixture
+async def scene() -> Scene:
+    """The batch runs."""
+    bench = Bench()
+    east, sink = bench.deployment("east"), Sink()
+    bench.sink = sink
+    bench.file("team/east")
+    bench.job()
+    process = bench.start()
+    await process.running()
+    return Scene(bench, process, east, sink)
+
+
+def reason(job: BatchJob, kind: str) -> str | None:
+    """The reason of a condition."""
+    return next((found.reason for found in job.status.conditions if found.type == kind), None)
+
+
+async def test_results_that_are_all_there_end_the_job_and_leave_the_provider(scene):
+    """The usual end: delivered, counted, and the provider's files are deleted."""
+    scene.ends(lines=3, counts=Counts(3, 3, 0))
+
+    job = await scene.look()
+
+    assert job.status.phase is Phase.SUCCEEDED
+    assert scene.sink.written["output.jsonl"] == LINE * 3
+    assert scene.east.deleted == ["file-out"]
+
+
+async def test_a_batch_is_read_again_before_its_results(scene):
+    """A listing may have shown it completed before its files were named; it is not taken for one without results."""
+    scene.east.become(scene.batch_id, "completed")
+    scene.process.accounts.learn("team/east", scene.east.held[scene.batch_id])
+    scene.east.contents["file-out"] = LINE
+    scene.east.become(scene.batch_id, "completed", output_file_id="file-out")
+
+    job = await scene.look()
+
+    assert job.status.phase is Phase.SUCCEEDED
+    assert job.status.output_file_id == "file-out"
+
+
+async def test_a_batch_that_has_not_ended_after_all_is_followed_on(scene):
+    """What a listing showed may be wrong; the batch itself is asked last."""
+    scene.ends(lines=3, counts=Counts(3, 2, 0))
+    scene.east.become(scene.batch_id, "finalizing")
+
+    job = await scene.look()
+
+    assert (job.status.phase, reason(job, "Reconciling")) == (Phase.IN_PROGRESS, "Running")
+    assert scene.east.count("download") == 0
+
+
+@pytest.mark.parametrize("lines", [0, 2])
+async def test_results_that_are_missing_are_not_deleted_and_no_success(scene, lines):
+    """The job waits for the rest; then it fails for that reason, what there is was delivered, and nothing is gone."""
+    scene.ends(lines=lines, counts=Counts(3, 3, 0))
+
+    waiting = await scene.look()
+    scene.bench.clock.step(RESULTS_WITHIN.total_seconds())
+    failed = await scene.look()
+
+    assert (waiting.status.phase, reason(waiting, "Reconciling")) == (Phase.COLLECTING, "ResultsIncomplete")
+    assert failed.status.phase is Phase.FAILED
+    assert reason(failed, "Failed") == ("ResultsIncomplete" if lines else "ResultsLost")
+    assert scene.sink.written.get("output.jsonl", b"") == LINE * lines
+    assert scene.east.deleted == []
+
+
+async def test_results_that_come_later_are_waited_for(scene):
+    """A file that was short at first is read again, and all of it is what the job ends with."""
+    scene.ends(lines=2, counts=Counts(3, 3, 0))
+    await scene.look()
+    scene.east.contents["file-out"] = LINE * 3
+    scene.bench.clock.step(10)
+
+    job = await scene.look()
+
+    assert job.status.phase is Phase.SUCCEEDED
+    assert job.status.progress == "3/3"
+
+
+async def test_nothing_is_deleted_where_nobody_knows_how_many_results_there_must_be(scene):
+    """Neither the file nor the provider says: what is there is believed, and stays there too."""
+    bench = scene.bench
+    bench.cluster.stored[RUN] = bench.stored().model_copy(
+        update={"status": bench.stored().status.model_copy(update={"request_counts": None})}
+    )
+    scene.ends(lines=3, counts=Counts())
+
+    job = await scene.look()
+
+    assert job.status.phase is Phase.SUCCEEDED
+    assert scene.east.deleted == []
+
+
+async def test_a_provider_that_trickles_does_not_hold_the_reconcile(scene):
+    """The job says that its results are on their way, and is looked at again when they are there."""
+    scene.east.trickles = asyncio.Event()
+    scene.ends(lines=3, counts=Counts(3, 3, 0))
+
+    under_way = await scene.look()
+    assert (under_way.status.phase, reason(under_way, "Reconciling")) == (Phase.COLLECTING, "Collecting")
+    scene.east.trickles.set()
+    assert await until_queued(scene.process.queue)
+    job = await scene.look()
+
+    assert job.status.phase is Phase.SUCCEEDED
+    assert scene.east.count("download") == 1
+
+
+async def until_queued(queue: WorkQueue) -> bool:
+    """Whether the job's key comes out of the queue."""
+    async with asyncio.timeout(30):
+        while (key := await queue.get()) != RUN:
+            queue.done(key)
+    queue.done(key)
+    return True
+
+
+async def test_a_deletion_ends_the_retrieval_and_leaves_nothing_half_made(scene):
+    """What was written so far is not committed."""
+    scene.east.trickles = asyncio.Event()
+    scene.ends(lines=3, counts=Counts(3, 3, 0))
+    await scene.look()
+    scene.bench.cluster.edit(RUN, deletion_timestamp=scene.bench.clock.now())
+
+    await scene.process.reconcile()
+
+    assert scene.sink.ends == ["left"]
+    assert scene.sink.written == {}
+
+
+async def test_results_are_not_read_for_a_sink_that_is_denied(scene):
+    """The sink is asked first."""
+    scene.sink.denied = OutputDenied("no rights")
+    scene.ends(lines=3, counts=Counts(3, 3, 0))
+
+    job = await scene.look()
+
+    assert reason(job, "Reconciling") == "OutputDenied"
+    assert scene.east.count("download") == 0
+
+
+async def test_results_are_read_again_only_when_the_backoff_is_over(scene):
+    """However often the job is looked at."""
+    scene.sink.fails = OutputFailed("away")
+    scene.ends(lines=3, counts=Counts(3, 3, 0))
+    for _ in range(5):
+        await scene.look()
+    assert scene.east.count("download") == 1
+    scene.bench.clock.step(1)
+    await scene.look()
+    scene.bench.clock.step(1)
+    await scene.look()
+    assert scene.east.count("download") == 2
+    scene.sink.fails = None
+    scene.bench.clock.step(1)
+
+    job = await scene.look()
+
+    assert job.status.phase is Phase.SUCCEEDED
+
+
+async def test_an_output_that_cannot_be_understood_is_told_like_any_other_problem(scene):
+    """Where a sink cannot even be made, the job says why."""
+
+    def broken(job: BatchJob) -> Any:
+        raise OutputFailed("the URL makes no sense")
+
+    scene.bench.sink_of = broken
+    scene.process = scene.bench.start()
+    await scene.look()
+    scene.ends(lines=3, counts=Counts(3, 3, 0))
+
+    job = await scene.look()
+
+    assert reason(job, "Reconciling") == "OutputFailed"
+
+
+# --- how many at once ---------------------------------------------------------------------------------------------
+
+
+async def test_one_namespace_does_not_take_up_all_retrievals():
+    """At most so many for a namespace, and so many in all; the others wait for their turn."""
+    clock = VirtualClock()
+    bench, running = Bench(), set[str]()
+    retrievals = Retrievals(WorkQueue(clock), clock, at_once=3, at_once_in_namespace=2)
+    gate = asyncio.Event()
+
+    async def take(namespace: str, name: str) -> Retrieved | Later:
+        job = bench.stored(bench.job(name, namespace=namespace))
+
+        async def work() -> Retrieved:
+            running.add(f"{namespace}/{name}")
+            await gate.wait()
+            return Retrieved(())
+
+        return await retrievals.take(job, work, patience=0.01)
+
+    for name in ("a", "b", "c"):
+        assert isinstance(await take("one", name), Later)
+    assert running == {"one/a", "one/b"}
+    for name in ("a", "b"):
+        await take("two", name)
+    assert running == {"one/a", "one/b", "two/a"}
+    gate.set()
+
+    assert await take("two", "b") == Retrieved(())
+    await retrievals.close()
+
+
+async def test_a_job_of_the_same_name_does_not_take_the_results_of_another():
+    """A retrieval belongs to a UID."""
+    clock, bench = VirtualClock(), Bench()
+    retrievals = Retrievals(WorkQueue(clock), clock)
+    gate = asyncio.Event()
+
+    async def old() -> Retrieved:
+        await gate.wait()
+        raise AssertionError("nobody is interested")
+
+    async def new() -> Retrieved:
+        return Retrieved(())
+
+    first = bench.stored(bench.job())
+    assert isinstance(await retrievals.take(first, old, patience=0.0), Later)
+    second = first.model_copy(update={"metadata": first.metadata.model_copy(update={"uid": "another"})})
+
+    assert await retrievals.take(second, new, patience=1.0) == Retrieved(())
+
+
+async def test_a_batch_that_is_told_of_in_full_is_not_asked_for_again(scene):
+    """Where every request is counted and the files are named, nothing can have changed since."""
+    scene.ends(lines=3, counts=Counts(3, 3, 0))
+    asked = scene.east.count("get_batch")
+
+    job = await scene.look()
+
+    assert job.status.phase is Phase.SUCCEEDED
+    assert scene.east.count("get_batch") == asked
