@@ -25,6 +25,7 @@ import httpx2
 
 from controlplane.binaries import ensure_binaries
 from controlplane.session import Session, await_address
+from performance.jobs import calls
 from support.cluster import Cluster, condition
 from support.emulator import Emulator, chat_lines
 from support.operator_process import OperatorProcess
@@ -139,20 +140,6 @@ def jobs_cpu(world: World, process: OperatorProcess, count: int, *, prefix: str 
 def writes(world: World) -> Counter[str]:
     """The operator's API writes so far, by resource."""
     return Counter(write.resource for write in world.cluster.writes(world.namespace))
-
-
-def calls(process: OperatorProcess) -> Counter[str]:
-    """Calls so far, to the API server and to providers, and reconciles by kind."""
-    counted: Counter[str] = Counter()
-    for (name, labels), value in process.metrics().items():
-        told = dict(labels)
-        if name == "llmbatch_kubernetes_requests_total":
-            counted[f"{told['verb']} {told['resource']}"] += int(value)
-        elif name == "llmbatch_provider_requests_total":
-            counted[told["operation"]] += int(value)
-        elif name == "llmbatch_reconcile_seconds_count":
-            counted[f"reconcile {told['kind']}"] += int(value)
-    return counted
 
 
 def main() -> int:

@@ -35,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 4.0
 """What reconciles under way may take at a clean stop; well within 10 s with all the rest."""
-NAMESPACE_SHARE = 4
-"""A namespace holds at most this part of the workers, so that one tenant's slow hosts do not hold up all others."""
 
 
 class ConfigurationError(Exception):
@@ -51,14 +49,13 @@ class Operator:
         self.clock = SystemClock()
         self.metrics = Metrics()
         self.index = Index(shared_namespaces=settings.shared_deployment_namespace)
-        share = max(2, settings.workers // NAMESPACE_SHARE)
-        self.queue = WorkQueue(self.clock, observe_wait=self.metrics.waited, max_running_per_namespace=share)
+        self.queue = WorkQueue(self.clock, observe_wait=self.metrics.waited, max_running=settings.workers)
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Work until a signal. Raises LeadershipLost, ConfigurationError."""
         settings = self.settings
-        api = await connect(os.environ, pool_size=settings.workers + 8, observe=self.metrics.kubernetes_request)
+        api = await connect(os.environ, pool_size=2 * settings.workers + 8, observe=self.metrics.kubernetes_request)
         self.api = api
         election = self._election()
         self.kube = Kube(api, election.guard)

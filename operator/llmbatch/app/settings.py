@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     create_grace: float = Field(60.0, ge=0, le=3600, description="Seconds added before a lost create is repeated.")
     not_found_grace: float = Field(600.0, ge=1, le=86_400, description="Seconds for which a 404 on a batch is a lag.")
     retry_scale: float = Field(1.0, gt=0, le=10, description="Multiplies the waits between attempts.")
-    workers: int = Field(16, ge=1, le=256, description="Reconciles at a time.")
+    workers: int = Field(16, ge=1, le=256, description="Reconciles at a time; namespaces take turns.")
     uploads: int = Field(8, ge=1, le=64, description="Uploads to one deployment at a time.")
 
     @field_validator(

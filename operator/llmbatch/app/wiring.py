@@ -91,7 +91,7 @@ class Reconciling:
             account.KIND: self._accounts.sweep,
         }
         metrics.expect_kinds(self._handlers)
-        self.workers = Workers(queue, self._reconcile, settings.workers, clock=clock, on_run=metrics.reconciled)
+        self.workers = Workers(queue, self._reconcile, 2 * settings.workers, clock=clock, on_run=metrics.reconciled)
 
     async def close(self) -> None:
         """End what runs beside the workers, and all connections to providers."""

@@ -6,25 +6,17 @@ import asyncio
 import heapq
 import itertools
 import random
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
 
 from llmbatch.engine.clock import Timer, TimerClock
+from llmbatch.engine.fairness import FairOrder
+from llmbatch.engine.key import Key
+
+__all__ = ["Key", "QueueShutDown", "WorkQueue"]
 
 COMPACT_ABOVE = 64
 """Dead heap entries that are tolerated on top of one for each live one."""
-
-
-class Key(NamedTuple):
-    """Names one resource."""
-
-    kind: str
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
 
 
 class QueueShutDown(Exception):
@@ -38,8 +30,9 @@ class WorkQueue:
     from the resources, so nothing here is kept. Belongs to one event loop. ``observe_wait`` is told how many seconds
     a key was ready before it was taken.
 
-    Of one namespace at most ``max_running_per_namespace`` keys are under way, so that no tenant holds every worker;
-    its other keys wait in their order and hold up nobody. Keys without a namespace are not counted.
+    At most ``max_running`` keys are under way. Namespaces take turns, and each may use every place that no other one
+    wants; beyond that, up to twice as many, a namespace is let in that has none under way: hosts that hang hold up
+    their own tenant alone.
     """
 
     def __init__(
@@ -50,19 +43,16 @@ class WorkQueue:
         max_delay: float = 300.0,
         jitter: random.Random | None = None,
         observe_wait: Callable[[float], None] = lambda seconds: None,
-        max_running_per_namespace: int | None = None,
+        max_running: int | None = None,
     ) -> None:
         self._clock = clock
         self._base_delay = base_delay
         self._max_delay = max_delay
         self._jitter = jitter or random.Random()
         self._observe_wait = observe_wait
-        self._ready: OrderedDict[Key, float] = OrderedDict()
-        self._most = max_running_per_namespace
-        self._held: dict[str, OrderedDict[Key, float]] = {}
-        self._released: OrderedDict[Key, float] = OrderedDict()
+        self._ready = FairOrder()
+        self._most = max_running
         self._running: dict[Key, float] = {}
-        self._running_in: Counter[str] = Counter()
         self._again: set[Key] = set()
         self._due: dict[Key, float] = {}
         self._heap: list[tuple[float, int, Key]] = []
@@ -80,7 +70,7 @@ class WorkQueue:
         self._due.pop(key, None)
         if key in self._running:
             self._again.add(key)
-        elif not self._is_ready(key):
+        elif key not in self._ready:
             self._make_ready(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
@@ -89,7 +79,7 @@ class WorkQueue:
             self.add(key)
             return
         due = self._clock.monotonic() + seconds
-        if self._closed or self._is_ready(key) or key in self._again or self._due.get(key, due + 1) <= due:
+        if self._closed or key in self._ready or key in self._again or self._due.get(key, due + 1) <= due:
             return
         self._due[key] = due
         if len(self._heap) > 2 * len(self._due) + COMPACT_ABOVE:
@@ -119,16 +109,13 @@ class WorkQueue:
     def discard(self, key: Key) -> None:
         """The resource is gone: drop everything that is kept of it. A run under way is not touched."""
         self._again.discard(key)
-        for kept in (self._ready, self._released, self._due, self._failures):
-            kept.pop(key, None)
-        if key.namespace in self._held:
-            self._held[key.namespace].pop(key, None)
-            # It may have been the one that a place had become free for.
-            self._let_go(key.namespace)
+        self._ready.discard(key)
+        self._due.pop(key, None)
+        self._failures.pop(key, None)
 
     async def get(self) -> Key:
         """Wait for the next key; the caller calls ``done`` when its run has ended. Raises QueueShutDown."""
-        while (found := self._take()) is None:
+        while not self._may_take():
             if self._closed:
                 raise QueueShutDown
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -141,23 +128,20 @@ class WorkQueue:
                 raise
             finally:
                 self._getters.pop(waiting, None)
-        key, since = found
-        now = self._clock.monotonic()
-        self._running[key] = now
-        self._running_in[key.namespace] += 1
+        key, since = self._ready.take()
+        now = self._running[key] = self._clock.monotonic()
         self._observe_wait(now - since)
         return key
 
     def done(self, key: Key) -> None:
         """The run of the key has ended; it is ready again if it was added meanwhile."""
         if self._running.pop(key, None) is not None:
-            self._running_in[key.namespace] -= 1
-            if not self._running_in[key.namespace]:
-                del self._running_in[key.namespace]
-        self._let_go(key.namespace)
+            self._ready.ended(key)
         if key in self._again:
             self._again.discard(key)
             self._make_ready(key)
+        elif self._may_take():
+            self._wake()
 
     def shutdown(self) -> None:
         """Hand out nothing more and take nothing more; every ``get`` raises QueueShutDown."""
@@ -165,7 +149,7 @@ class WorkQueue:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        for kept in (self._ready, self._released, self._held, self._again, self._due, self._heap):
+        for kept in (self._ready, self._again, self._due, self._heap):
             kept.clear()
         for waiting in self._getters:
             if not waiting.done():
@@ -173,9 +157,8 @@ class WorkQueue:
 
     @property
     def depth(self) -> int:
-        """Keys that wait for a worker, for others of their namespace, or for their own run to end."""
-        held = sum(map(len, self._held.values()))
-        return len(self._ready) + len(self._released) + len(self._again) + held
+        """Keys that wait for a worker, or for their own run to end."""
+        return len(self._ready) + len(self._again)
 
     @property
     def waiting(self) -> int:
@@ -189,43 +172,24 @@ class WorkQueue:
 
     @property
     def oldest_age(self) -> float:
-        """Seconds that the key at the head has waited for a worker; 0 when none waits."""
-        waiting = self._released or self._ready
-        return self._clock.monotonic() - next(iter(waiting.values())) if waiting else 0.0
+        """Seconds that the key that waits longest has waited for a worker; 0 when none waits."""
+        oldest = self._ready.oldest()
+        return self._clock.monotonic() - oldest if oldest is not None else 0.0
 
     @property
     def longest_run(self) -> float:
         """Seconds that the longest run under way has taken so far; 0 when none is."""
         return self._clock.monotonic() - min(self._running.values()) if self._running else 0.0
 
-    def _is_ready(self, key: Key) -> bool:
-        return key in self._ready or key in self._released or key in self._held.get(key.namespace, ())
-
-    def _take(self) -> tuple[Key, float] | None:
-        """The first key that may run, and since when it is ready; those before it are held."""
-        while self._released or self._ready:
-            came_back = bool(self._released)
-            key, since = (self._released or self._ready).popitem(last=False)
-            if self._most is None or not key.namespace or self._running_in[key.namespace] < self._most:
-                return key, since
-            held = self._held.setdefault(key.namespace, OrderedDict())
-            held[key] = since
-            if came_back:
-                held.move_to_end(key, last=False)
-        return None
-
-    def _let_go(self, namespace: str) -> None:
-        """A place of the namespace is free: its key that waits longest comes before all that are ready."""
-        held = self._held.get(namespace)
-        if held:
-            key, since = held.popitem(last=False)
-            self._released[key] = since
-            self._wake()
-        if not held:
-            self._held.pop(namespace, None)
+    def _may_take(self) -> bool:
+        if not self._ready:
+            return False
+        if self._most is None or len(self._running) < self._most:
+            return True
+        return self._ready.next_is_first() and len(self._running) < 2 * self._most
 
     def _make_ready(self, key: Key) -> None:
-        self._ready[key] = self._clock.monotonic()
+        self._ready.add(key, self._clock.monotonic())
         self._wake()
 
     def _wake(self) -> None:

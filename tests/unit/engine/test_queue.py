@@ -222,99 +222,103 @@ def keys_of(namespace: str, count: int) -> list[Key]:
     return [Key("BatchJob", namespace, str(n)) for n in range(count)]
 
 
-async def test_one_namespace_cannot_hold_every_worker(clock: VirtualClock):
-    """Above its share a namespace waits for itself, in its order, and those behind it are taken at once."""
-    queue = WorkQueue(clock, max_running_per_namespace=2)
-    noisy, quiet = keys_of("noisy", 5), keys_of("quiet", 1)
-    for key in [*noisy, *quiet]:
+async def take_all(queue: WorkQueue, workers: int) -> list[Key]:
+    """What so many workers take at once, in order; the rest of them go on waiting."""
+    taken: list[Key] = []
+
+    async def work() -> None:
+        taken.append(await queue.get())
+
+    tasks = [asyncio.create_task(work()) for _ in range(workers)]
+    await settle()
+    for task in tasks:
+        task.cancel()
+    await settle()
+    return taken
+
+
+async def test_a_namespace_uses_every_place_that_nobody_else_wants(clock: VirtualClock):
+    """However few namespaces have work, no worker is idle beside keys that wait."""
+    queue = WorkQueue(clock, max_running=4)
+    noisy = keys_of("noisy", 6)
+    for key in noisy:
         queue.add(key)
 
-    taken = [await queue.get() for _ in range(3)]
-    next_one = asyncio.create_task(queue.get())
-    await settle()
-    assert taken == [*noisy[:2], *quiet]
-    assert not next_one.done()
-    assert queue.depth == 3
+    assert await take_all(queue, 8) == noisy[:4]
+    assert queue.depth == 2
 
     queue.done(noisy[1])
 
-    assert await next_one == noisy[2]
-    queue.done(noisy[0])
-    queue.done(noisy[2])
-    assert [await queue.get() for _ in range(2)] == noisy[3:]
-    assert queue.depth == 0
+    assert await take_all(queue, 8) == [noisy[4]]
 
 
-async def test_what_waits_for_its_namespace_is_older_than_what_comes_after(clock: VirtualClock):
-    """A place that becomes free goes to the key that waited longest, before any that was added since."""
-    queue = WorkQueue(clock, max_running_per_namespace=1)
+async def test_a_flood_does_not_hold_up_the_single_key_of_another_namespace(clock: VirtualClock):
+    """It is taken at once, though every place is taken and hundreds of keys were ready before it."""
+    queue = WorkQueue(clock, max_running=2)
+    noisy, quiet = keys_of("noisy", 300), keys_of("quiet", 2)
+    for key in noisy:
+        queue.add(key)
+    assert await take_all(queue, 4) == noisy[:2]
+
+    for key in quiet:
+        queue.add(key)
+
+    assert await take_all(queue, 4) == [quiet[0]]
+
+
+async def test_the_places_beyond_are_not_without_end(clock: VirtualClock):
+    """Many namespaces at once have at most twice as many keys under way."""
+    queue = WorkQueue(clock, max_running=2)
+    for at in range(6):
+        queue.add(Key("BatchJob", f"team-{at}", "run"))
+
+    assert len(await take_all(queue, 6)) == 4
+
+
+async def test_namespaces_take_turns(clock: VirtualClock):
+    """Of those that wait the one with the fewest keys under way comes next, and none twice before another."""
+    queue = WorkQueue(clock)
+    for key in [*keys_of("a", 3), *keys_of("b", 2), *keys_of("c", 1)]:
+        queue.add(key)
+
+    assert [(await queue.get()).namespace for _ in range(6)] == ["a", "b", "c", "a", "b", "a"]
+
+
+async def test_the_key_of_a_namespace_that_waits_longest_comes_first(clock: VirtualClock):
+    """Within a namespace keys keep their order, also when one of them was discarded."""
+    queue = WorkQueue(clock, max_running=1)
+    first, gone, last = keys_of("noisy", 3)
+    for key in (first, gone, last):
+        queue.add(key)
+    assert await queue.get() == first
+
+    queue.discard(gone)
+    queue.add_after(last, 5)
+    queue.done(first)
+
+    assert (queue.depth, queue.waiting) == (1, 0)
+    assert await queue.get() == last
+
+
+async def test_the_oldest_age_is_that_of_any_namespace(clock: VirtualClock):
+    """A key that waits behind the others of its namespace counts as what it is."""
+    queue = WorkQueue(clock, max_running=1)
     first, second = keys_of("noisy", 2)
     queue.add(first)
     queue.add(second)
     await queue.get()
-    other = asyncio.create_task(queue.get())
-    await settle()
-    other.cancel()
-    queue.add(A)
+    await clock.advance(3)
+    queue.add(Key("BatchJob", "quiet", "run"))
+    await clock.advance(1)
 
-    queue.done(first)
-
-    assert [await queue.get() for _ in range(2)] == [second, A]
-
-
-async def test_keys_that_wait_for_their_namespace_are_there_once(clock: VirtualClock):
-    """Adding, delaying and discarding treat them as what they are: ready."""
-    queue = WorkQueue(clock, max_running_per_namespace=1)
-    running, held, gone = keys_of("noisy", 3)
-    for key in (running, held, gone):
-        queue.add(key)
-    await queue.get()
-    waiting = asyncio.create_task(queue.get())
-    await settle()
-
-    queue.add(held)
-    queue.add_after(held, 5)
-    queue.discard(gone)
-    assert (queue.depth, queue.waiting) == (1, 0)
-    queue.done(running)
-
-    assert await waiting == held
-    assert queue.depth == 0
-
-
-async def test_a_discarded_key_leaves_its_place_to_the_next(clock: VirtualClock):
-    """A place that became free for a key that is gone is not lost."""
-    queue = WorkQueue(clock, max_running_per_namespace=1)
-    running, gone, held = keys_of("noisy", 3)
-    for key in (running, gone, held):
-        queue.add(key)
-    await queue.get()
-    waiting = asyncio.create_task(queue.get())
-    await settle()
-    waiting.cancel()
-    queue.done(running)
-
-    queue.discard(gone)
-
-    assert queue.depth == 1
-    assert await queue.get() == held
-
-
-async def test_keys_without_a_namespace_are_not_counted(clock: VirtualClock):
-    """They are nobody's in particular."""
-    queue = WorkQueue(clock, max_running_per_namespace=1)
-    keys = keys_of("", 3)
-    for key in keys:
-        queue.add(key)
-
-    assert [await queue.get() for _ in range(3)] == keys
+    assert queue.oldest_age == 4
 
 
 @pytest.mark.parametrize("most", [None, 1, 3])
 async def test_random_use_neither_loses_nor_doubles_work(clock: VirtualClock, most: int | None):
     """Whatever the order of calls, each key runs once at a time and everything added is run in the end."""
     rng = random.Random(3)
-    queue = WorkQueue(clock, jitter=rng, max_running_per_namespace=most)
+    queue = WorkQueue(clock, jitter=rng, max_running=most)
     keys = [Key("BatchJob", f"team-{n % 3}", str(n)) for n in range(20)]
     running: set[Key] = set()
     wanted: set[Key] = set()
@@ -324,7 +328,7 @@ async def test_random_use_neither_loses_nor_doubles_work(clock: VirtualClock, mo
             key = await queue.get()
             assert key not in running
             running.add(key)
-            assert most is None or sum(other.namespace == key.namespace for other in running) <= most
+            assert most is None or len(running) <= 2 * most
             wanted.discard(key)
             await clock.sleep(rng.random() * 3)
             running.discard(key)
