@@ -21,7 +21,7 @@ from support.operator_process import OperatorProcess
 from support.world import MODEL, World
 
 LINES = 10
-PATIENCE = 300.0
+PATIENCE = 60.0
 WARM = 32
 FINISHED = frozenset({"Succeeded", "Failed", "Cancelled", "Expired"})
 SUBMITTED = FINISHED | {"Validating", "InProgress", "Finalizing", "Collecting"}

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from llmbatch.api import names
 from llmbatch.api.base import rfc3339
@@ -46,14 +47,11 @@ class ShardRecord:
         People edit annotations. A route or an id that makes no sense counts as absent; a pending create that makes
         no sense counts as one for attempt 1 since the job's creation, so that a batch is looked for before one is made.
         """
-        deployment = annotations.get(names.shard_annotation(names.ANNOTATION_DEPLOYMENT, shard))
-        batch_id = annotations.get(names.shard_annotation(names.ANNOTATION_BATCH_ID, shard))
-        pending = annotations.get(names.shard_annotation(names.ANNOTATION_CREATE_PENDING, shard))
-        route = deployment if deployment and _is_route(deployment) else None
-        return ShardRecord(
-            deployment=route,
-            pending=_read_pending(pending, route, created) if pending is not None else None,
-            batch_id=batch_id if batch_id and len(batch_id) <= 256 and batch_id.isprintable() else None,
+        return _read_record(
+            annotations.get(names.shard_annotation(names.ANNOTATION_DEPLOYMENT, shard)),
+            annotations.get(names.shard_annotation(names.ANNOTATION_BATCH_ID, shard)),
+            annotations.get(names.shard_annotation(names.ANNOTATION_CREATE_PENDING, shard)),
+            created,
         )
 
     def annotations(self, shard: int) -> dict[str, str | None]:
@@ -95,6 +93,17 @@ def next_attempt(attempt: int) -> int:
 def _is_route(text: str) -> bool:
     # As NamespacedReference has it: status must be able to hold the route.
     return isinstance(text, str) and len(text) <= 317 and _ROUTE.fullmatch(text) is not None
+
+
+@lru_cache(maxsize=1024)
+def _read_record(deployment: str | None, batch_id: str | None, pending: str | None, created: datetime) -> ShardRecord:
+    # Every rule of a reconcile asks for it.
+    route = deployment if deployment and _is_route(deployment) else None
+    return ShardRecord(
+        deployment=route,
+        pending=_read_pending(pending, route, created) if pending is not None else None,
+        batch_id=batch_id if batch_id and len(batch_id) <= 256 and batch_id.isprintable() else None,
+    )
 
 
 def _read_pending(text: str, route: str | None, created: datetime) -> Pending:

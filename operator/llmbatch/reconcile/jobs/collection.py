@@ -60,7 +60,9 @@ class Collection:
             return None
         try:
             found = await self._retrievals.take(
-                job, lambda: self._retrieval.retrieve(job, deployment, step.batches), patience=PATIENCE
+                job,
+                lambda again: self._retrieval.retrieve(job, deployment, step.batches, again=again),
+                patience=PATIENCE,
             )
         except NotFound:
             message = "the provider no longer has the result files; they were deleted there or have expired"

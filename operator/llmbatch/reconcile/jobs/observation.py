@@ -23,6 +23,7 @@ from llmbatch.kube.client import Kube
 from llmbatch.reconcile.abandonment import Abandonment
 from llmbatch.reconcile.accounts.accounts import Accounts, NotListed
 from llmbatch.reconcile.deployments.tenancy import Tenancy
+from llmbatch.reconcile.files.recent import RecentFiles
 from llmbatch.reconcile.files.uploads import form_of
 from llmbatch.reconcile.index.index import Index, deployment_key, key_of, route_of
 from llmbatch.reconcile.jobs.run import JobRun
@@ -50,7 +51,7 @@ class Observation:
         cluster: str,
         lag: timedelta,
     ) -> None:
-        self._kube = kube
+        self._files = RecentFiles(kube, index)
         self._accounts = accounts
         self._index = index
         self._tenancy = tenancy
@@ -117,14 +118,14 @@ class Observation:
         job = run.job
         if all(annotated(job, shard.index).batch_id for shard in shards(job)) and job.status.model_name:
             return
-        name = job.spec.input_file_ref.name
-        known = self._index.files.get(Key(BatchFile.KIND, job.metadata.namespace, name))
+        key = Key(BatchFile.KIND, job.metadata.namespace, job.spec.input_file_ref.name)
+        known = self._index.files.get(key)
         young = self._clock.now() - job.metadata.creation_timestamp < JUST_APPLIED
         if young and known is not None and known.valid is None and not known.deleting:
             # Applied together: the file's validation wakes the job, which says nothing until then.
             run.observed = replace(run.observed, file=FileSeen(valid=None))
             return
-        file = await self._kube.get(BatchFile, job.metadata.namespace, name)
+        file = await self._files.get(key)
         if file is None or _came_too_late(job, file):
             return
         seen = _file_seen(file)

@@ -48,6 +48,10 @@ class Retrieved:
     """Why the sink will never take them."""
 
 
+Work = Callable[[bool], Awaitable[Retrieved]]
+"""Retrieves; told whether it was tried before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Later:
     """The results are not there yet: still under way, or tried again at ``again``."""
@@ -85,9 +89,7 @@ class Retrievals:
         self._failed: dict[Key, _Failed] = {}
         self._awaited: set[Key] = set()
 
-    async def take(
-        self, job: BatchJob, work: Callable[[], Awaitable[Retrieved]], *, patience: float
-    ) -> Retrieved | Later:
+    async def take(self, job: BatchJob, work: Work, *, patience: float) -> Retrieved | Later:
         """What was retrieved, after waiting a moment for what will be there soon; ``work`` begins where none is.
 
         After a failure it begins again only when its backoff is over. Raises NotFound where the results are gone.
@@ -119,8 +121,8 @@ class Retrievals:
         self._failed.pop(key, None)
         return retrieved
 
-    def _begin(self, key: Key, uid: str, work: Callable[[], Awaitable[Retrieved]]) -> None:
-        task = asyncio.create_task(self._within_limits(key.namespace, work), name="retrieval")
+    def _begin(self, key: Key, uid: str, work: Work) -> None:
+        task = asyncio.create_task(self._within_limits(key, work), name="retrieval")
         self._under_way[key] = _Under(uid, task)
 
         def ended(_: object) -> None:
@@ -129,11 +131,11 @@ class Retrievals:
 
         task.add_done_callback(ended)
 
-    async def _within_limits(self, namespace: str, work: Callable[[], Awaitable[Retrieved]]) -> Retrieved:
-        limit = self._limits.setdefault(namespace, asyncio.Semaphore(self._at_once_in_namespace))
+    async def _within_limits(self, key: Key, work: Work) -> Retrieved:
+        limit = self._limits.setdefault(key.namespace, asyncio.Semaphore(self._at_once_in_namespace))
         # The namespace's own limit first: who waits for that must not hold a place that others could take.
         async with limit, self._all:
-            return await work()
+            return await work(key in self._failed)
 
     def _later(self, key: Key, error: LLMBatchError) -> Later:
         times = self._failed[key].times + 1 if key in self._failed else 1
@@ -180,16 +182,20 @@ class Retrieval:
         self._clock = clock
         self._sink_of = sink_of
 
-    async def retrieve(self, job: BatchJob, deployment: ModelDeployment, batches: tuple[RemoteBatch, ...]) -> Retrieved:
+    async def retrieve(
+        self, job: BatchJob, deployment: ModelDeployment, batches: tuple[RemoteBatch, ...], *, again: bool = False
+    ) -> Retrieved:
         """Read again the batches that a listing may have shown before their files were named, and bring home
-        what they have. Raises LLMBatchError."""
+        what they have. Raises LLMBatchError.
+
+        After a failure (``again``) the sink is asked first: all that is read for one that is denied is in vain.
+        """
         batches = tuple([await self._as_it_is(deployment, batch) for batch in batches])
         if not all(batch.state.terminal for batch in batches):
             return Retrieved(batches)
         try:
             sink = self._sink_of(job)
-            if sink is not None:
-                # Whatever is wrong with it is better known before everything is read.
+            if sink is not None and again:
                 await sink.check()
             totals, output = await self._bring(job, deployment, batches, sink)
         except NEVER as error:

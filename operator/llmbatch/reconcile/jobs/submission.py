@@ -1,7 +1,8 @@
 """Exactly once: recording a create before the provider is asked, making it, and finding it when the answer was lost.
 
 1. One patch with the resourceVersion sets the route and ``create-pending`` and removes ``batch-id``.
-2. The job is read again, and the batch is created with its tag, with no retry below.
+2. The batch is created with its tag, with no retry below. The answer to that patch is the job as it is now, so it is
+   not read again.
 3. One patch sets ``batch-id`` and removes ``create-pending``.
 
 A process that finds a pending create that it did not record itself never creates at once: the batch is looked for by
@@ -142,14 +143,6 @@ class Submission:
 
     async def create(self, run: JobRun, step: Create) -> Finish | None:
         """Create the batch; answers how the job ends where the provider will never take it."""
-        stored = await self._kube.get(BatchJob, run.key.namespace, run.key.name)
-        if stored is None or stored.metadata.uid != run.job.metadata.uid:
-            raise Superseded
-        run.stored(stored)
-        if annotated(stored, step.shard).pending != step.pending:
-            raise Superseded
-        if stored.metadata.deletion_timestamp or stored.spec.cancel or stored.spec.suspend:
-            return None if self.is_fresh(stored, step.shard) else _superseded()
         deployment = self._index.deployments.get(deployment_key(step.pending.deployment))
         file_id = step.pending.input_file_id
         if deployment is None or file_id is None:
@@ -358,10 +351,6 @@ class Submission:
 
 
 _LOST = frozenset({"file_not_found", "input_file_not_found"})
-
-
-def _superseded() -> None:
-    raise Superseded
 
 
 def _ours(found: Sequence[RemoteBatch], tag: Tag, pending: Pending) -> RemoteBatch | None:

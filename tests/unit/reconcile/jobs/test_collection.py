@@ -222,15 +222,17 @@ async def test_a_deletion_ends_the_retrieval_and_leaves_nothing_half_made(scene)
     assert scene.sink.written == {}
 
 
-async def test_results_are_not_read_for_a_sink_that_is_denied(scene):
-    """The sink is asked first."""
-    scene.sink.denied = OutputDenied("no rights")
+async def test_results_are_not_read_again_for_a_sink_that_is_denied(scene):
+    """Once it has refused them, the sink is asked first."""
+    scene.sink.denied = scene.sink.fails = OutputDenied("no rights")
     scene.ends(lines=3, counts=Counts(3, 3, 0))
 
-    job = await scene.look()
+    for _ in range(5):
+        job = await scene.look()
+        scene.bench.clock.step(60)
 
     assert reason(job, "Reconciling") == "OutputDenied"
-    assert scene.east.count("download") == 0
+    assert scene.east.count("download") == 1
 
 
 async def test_results_are_read_again_only_when_the_backoff_is_over(scene):
@@ -282,7 +284,7 @@ async def test_one_namespace_does_not_take_up_all_retrievals():
     async def take(namespace: str, name: str) -> Retrieved | Later:
         job = bench.stored(bench.job(name, namespace=namespace))
 
-        async def work() -> Retrieved:
+        async def work(again: bool) -> Retrieved:
             running.add(f"{namespace}/{name}")
             await gate.wait()
             return Retrieved(())
@@ -307,11 +309,11 @@ async def test_a_job_of_the_same_name_does_not_take_the_results_of_another():
     retrievals = Retrievals(WorkQueue(clock), clock)
     gate = asyncio.Event()
 
-    async def old() -> Retrieved:
+    async def old(again: bool) -> Retrieved:
         await gate.wait()
         raise AssertionError("nobody is interested")
 
-    async def new() -> Retrieved:
+    async def new(again: bool) -> Retrieved:
         return Retrieved(())
 
     first = bench.stored(bench.job())
