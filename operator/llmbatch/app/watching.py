@@ -20,6 +20,7 @@ from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.kube.client import Kube
 from llmbatch.kube.errors import KubeError
 from llmbatch.reconcile.index.index import Index
+from llmbatch.reconcile.index.projections import FinishedJob, finished_job
 from llmbatch.reconcile.writer import wake
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 RESYNC_EVERY = 600.0
 BEHIND_AFTER = 60.0
 CRD_WAIT = 2.0
+FIRST_LIST_LOOK, FIRST_LIST_LOOKS = 0.3, 10
+"""Seconds between looks at what of the first list is still missing, and looks before it is listed anew."""
 BY_KIND: Mapping[str, type[Resource]] = {kind.KIND: kind for kind in KINDS}
 
 
@@ -70,8 +73,17 @@ class Watching:
         if gone:
             self._gone(key, meta["resourceVersion"])
             return
-        if not self._is_newer(key, meta["resourceVersion"]):
+        version = meta["resourceVersion"]
+        if not self._is_newer(key, version):
             return  # what we wrote or read ourselves comes back as an event
+        if self._queue.is_running(key):
+            # Mostly the echo of a write that was not answered yet. Whatever else it is, the next run reads it.
+            self._index.note(key, version)
+            self._queue.add(key, version)
+            return
+        if kind == BatchJob.KIND and (ended := finished_job(key, body)) is not None:
+            self._take_finished(key, version, ended)
+            return
         try:
             resource = BY_KIND[kind].model_validate(body)
             self._wake(self._index.put(resource))
@@ -82,9 +94,14 @@ class Watching:
             return
         self._enqueue(key, resource)
 
+    def _take_finished(self, key: Key, version: str, ended: FinishedJob) -> None:
+        """Most jobs are finished; a restart must not read and think about all of them again."""
+        self._wake(self._index.put_finished(key, version, ended.job))
+        if ended.expiry is not None:
+            self._queue.add_after(key, (ended.expiry - self._clock.now()).total_seconds())
+
     def _enqueue(self, key: Key, resource: Resource) -> None:
         if isinstance(resource, BatchJob) and resource.status.phase.finished:
-            # Most jobs are finished; a restart must not read and think about all of them again.
             step = next_step(resource, Observed(), self._clock.now())
             if isinstance(step, Idle):
                 if step.until is not None:
@@ -105,21 +122,30 @@ class Watching:
 
     async def keep_right(self) -> None:
         """Wait for the informer's first list, then compare every 10 minutes, until cancelled."""
-        while not self.complete.is_set():
-            try:
-                if not await self._behind():
-                    self._liveness.listed = True
-                    self.complete.set()
-                    break
-            except KubeError as error:
-                logger.warning("the first list is not done: %s", error.message)
-            await self._clock.sleep(0.3)
+        await self._wait_for_first_list()
+        self._liveness.listed = True
+        self.complete.set()
         while True:
             await self._clock.sleep(RESYNC_EVERY)
             try:
                 await self._resync()
             except KubeError as error:
                 logger.warning("resync failed: %s", error.message)
+
+    async def _wait_for_first_list(self) -> None:
+        """Until the index knows all that there was; what is missing may be gone meanwhile, so it is listed again."""
+        while True:
+            try:
+                behind = await self._behind()
+            except KubeError as error:
+                logger.warning("the first list is not done: %s", error.message)
+                await self._clock.sleep(FIRST_LIST_LOOK)
+                continue
+            for _ in range(FIRST_LIST_LOOKS):
+                behind = {key: version for key, version in behind.items() if self._is_newer(key, version)}
+                if not behind:
+                    return
+                await self._clock.sleep(FIRST_LIST_LOOK)
 
     async def _listed(self) -> dict[Key, str]:
         found = {}
@@ -129,9 +155,9 @@ class Watching:
                     found[Key(kind.KIND, item.namespace, item.name)] = item.resource_version
         return found
 
-    async def _behind(self) -> list[Key]:
-        """Keys of which the API server has something newer than the index."""
-        return [key for key, version in (await self._listed()).items() if self._is_newer(key, version)]
+    async def _behind(self) -> dict[Key, str]:
+        """Of which keys the API server has something newer than the index, and its version."""
+        return {key: version for key, version in (await self._listed()).items() if self._is_newer(key, version)}
 
     async def _resync(self) -> None:
         known = set(self._index.keys())

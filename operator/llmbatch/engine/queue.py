@@ -53,7 +53,8 @@ class WorkQueue:
         self._ready = FairOrder()
         self._most = max_running
         self._running: dict[Key, float] = {}
-        self._again: set[Key] = set()
+        self._again: dict[Key, set[str]] = {}
+        """Keys that run again, with the versions whose events asked for that; an empty one where anything else did."""
         self._due: dict[Key, float] = {}
         self._heap: list[tuple[float, int, Key]] = []
         self._order = itertools.count()
@@ -63,15 +64,29 @@ class WorkQueue:
         self._timer_due = 0.0
         self._closed = False
 
-    def add(self, key: Key) -> None:
-        """Run the key as soon as a worker is free; this takes the place of any delay."""
+    def add(self, key: Key, version: str = "") -> None:
+        """Run the key as soon as a worker is free; this takes the place of any delay.
+
+        ``version`` is that of the resource whose event asks for it: see ``answered``.
+        """
         if self._closed:
             return
         self._due.pop(key, None)
         if key in self._running:
-            self._again.add(key)
+            self._again.setdefault(key, set()).add(version)
         elif key not in self._ready:
             self._make_ready(key)
+
+    def answered(self, key: Key, version: str) -> None:
+        """The run under way wrote this version itself: an event of it is its echo, and asks for nothing."""
+        asked = self._again.get(key, set())
+        asked.discard(version)
+        if not asked:
+            self._again.pop(key, None)
+
+    def is_running(self, key: Key) -> bool:
+        """Whether a run of the key is under way."""
+        return key in self._running
 
     def add_after(self, key: Key, seconds: float) -> None:
         """Run the key after ``seconds``, or when it is due already if that is earlier."""
@@ -108,7 +123,7 @@ class WorkQueue:
 
     def discard(self, key: Key) -> None:
         """The resource is gone: drop everything that is kept of it. A run under way is not touched."""
-        self._again.discard(key)
+        self._again.pop(key, None)
         self._ready.discard(key)
         self._due.pop(key, None)
         self._failures.pop(key, None)
@@ -137,8 +152,7 @@ class WorkQueue:
         """The run of the key has ended; it is ready again if it was added meanwhile."""
         if self._running.pop(key, None) is not None:
             self._ready.ended(key)
-        if key in self._again:
-            self._again.discard(key)
+        if self._again.pop(key, None) is not None:
             self._make_ready(key)
         elif self._may_take():
             self._wake()

@@ -13,6 +13,7 @@ from typing import Any
 import kopf
 
 from llmbatch.api import KINDS, names
+from llmbatch.handlers.lean import NoDiffs, NoMemories, NoProgress
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Informer:
         tasks = await kopf.spawn_tasks(
             registry=registry,
             settings=_settings(),
+            memories=NoMemories(),
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
@@ -88,6 +90,8 @@ def _settings() -> kopf.OperatorSettings:
     # With scanning on, kopf idles for a minute where RBAC does not let it list namespaces and CRDs.
     settings.scanning.disabled = True
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = NoDiffs()
+    settings.persistence.progress_storage = NoProgress()
     settings.peering.standalone = True
     settings.watching.server_timeout = SERVER_TIMEOUT
     settings.watching.connect_timeout = 10

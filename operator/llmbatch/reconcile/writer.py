@@ -69,6 +69,7 @@ class Writer:
         return stored
 
     def _spread(self, stored: Resource) -> None:
+        self._queue.answered(key_of(stored), stored.metadata.resource_version)
         wake(self._queue, self._index, self._index.put(stored))
 
 

@@ -108,3 +108,17 @@ async def test_what_vanished_unseen_is_dropped():
 
     assert not bench.index.files
     task.cancel()
+
+
+async def test_an_event_of_what_is_under_way_is_left_to_the_next_run():
+    """It is mostly the echo of a write; whatever it is, the resource is read by the run that it asks for."""
+    bench = Bench(Store(a_body()))
+    bench.watching.observe("BatchFile", a_body(), False)
+    await bench.queue.get()
+
+    bench.watching.observe("BatchFile", a_body(8, targetModelNames=["other"]), False)
+    assert bench.index.version_of(KEY) == "8"
+    assert bench.index.files[KEY].models == ("gpt",)
+    bench.queue.done(KEY)
+
+    assert await bench.queue.get() == KEY

@@ -352,3 +352,31 @@ async def test_random_use_neither_loses_nor_doubles_work(clock: VirtualClock, mo
     assert not any(task.done() for task in tasks)
     for task in tasks:
         task.cancel()
+
+
+async def test_the_echo_of_an_own_write_runs_nothing(clock: VirtualClock):
+    """The event of a write comes before the answer to it: once that is there, it asked for nothing."""
+    queue = WorkQueue(clock)
+    queue.add(A)
+    await queue.get()
+
+    queue.add(A, "7")
+    queue.answered(A, "7")
+    queue.done(A)
+
+    assert queue.depth == 0
+
+
+@pytest.mark.parametrize("other", ["6", "8", ""])
+async def test_another_change_beside_an_echo_runs_again(clock: VirtualClock, other: str):
+    """What somebody else wrote meanwhile, or anything else that asked, is not taken back with it."""
+    queue = WorkQueue(clock)
+    queue.add(A)
+    await queue.get()
+
+    queue.add(A, "7")
+    queue.add(A, other)
+    queue.answered(A, "7")
+    queue.done(A)
+
+    assert await queue.get() == A

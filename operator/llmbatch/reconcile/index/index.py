@@ -72,7 +72,7 @@ class Index:
     def put(self, resource: Resource) -> set[Key]:
         """Take in a version of a resource; answers whom its change concerns. Older versions are passed over."""
         key, version = key_of(resource), _version(resource)
-        if version < self._versions.get(key, -1) or version <= self._removed.get(key, -1):
+        if not self._is_news(key, version):
             return set()
         self._versions[key] = version
         match resource:
@@ -83,6 +83,9 @@ class Index:
             case BatchJob():
                 return self._put_job(key, resource)
         raise TypeError(resource.KIND)
+
+    def _is_news(self, key: Key, version: int) -> bool:
+        return version >= self._versions.get(key, -1) and version > self._removed.get(key, -1)
 
     def remove(self, key: Key, version: str = "") -> set[Key]:
         """Forget a resource that is gone; answers whom that concerns.
@@ -168,8 +171,18 @@ class Index:
             if self.suspects[suspect] not in [file_id for _, file_id in file.copies]:
                 del self.suspects[suspect]
 
+    def put_finished(self, key: Key, version: str, job: JobProjection) -> set[Key]:
+        """As ``put``, of a job that has ended and was not read whole."""
+        if not self._is_news(key, int(version)):
+            return set()
+        self._versions[key] = int(version)
+        return self._take_job(key, job)
+
     def _put_job(self, key: Key, job: BatchJob) -> set[Key]:
-        before, after = self.jobs.get(key), self._job_projection(job)
+        return self._take_job(key, self._job_projection(job))
+
+    def _take_job(self, key: Key, after: JobProjection) -> set[Key]:
+        before = self.jobs.get(key)
         self.counts.job(before, after)
         if before == after:
             self.jobs[key] = after

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from sys import intern
+from typing import Any, NamedTuple
 
-from llmbatch.api import BatchFile
+from llmbatch.api import BatchFile, names
 from llmbatch.api.batchfile import CopyState
 from llmbatch.api.batchjob import Phase
 from llmbatch.api.reasons import ConditionType, Reason
@@ -48,6 +50,59 @@ class JobProjection:
     def holds_room(self) -> bool:
         """Whether it takes up headroom on its deployment."""
         return not self.finished and self.route is not None
+
+
+FINISHED: Mapping[str, Phase] = {phase.value: phase for phase in Phase if phase.finished}
+
+
+class FinishedJob(NamedTuple):
+    """A job that has ended, and when it is to delete itself."""
+
+    job: JobProjection
+    expiry: datetime | None
+
+
+def finished_job(key: Key, body: Mapping[str, Any]) -> FinishedJob | None:
+    """A job as the API server wrote it, if it has ended and nothing is left to do with it until its expiry; None where
+    it has to be read whole.
+
+    Most jobs have ended, and a start sees all of them: this takes a tenth of the time of reading one.
+    """
+    try:
+        meta, spec, status = body["metadata"], body["spec"], body["status"]
+        phase = FINISHED.get(status["phase"])
+        if phase is None or "deletionTimestamp" in meta or status["observedGeneration"] != meta["generation"]:
+            return None
+        shards, record = status.get("shards") or [{}], meta.get("annotations") or {}
+        first, batch_id = shards[0], record.get(names.ANNOTATION_BATCH_ID)
+        home = first.get("deployment")
+        route = f"{home['namespace']}/{home['name']}" if home else None
+        if len(shards) != 1 or names.ANNOTATION_CREATE_PENDING in record or batch_id != first.get("batchID"):
+            return None
+        if batch_id and (record.get(names.ANNOTATION_DEPLOYMENT) != route or names.FINALIZER not in meta["finalizers"]):
+            return None
+        ended, ttl = status.get("completionTime"), spec.get("ttlSecondsAfterFinished")
+        expiry = _time(ended) + timedelta(seconds=ttl) if ended and ttl is not None else None
+        job = JobProjection(
+            uid=meta["uid"],
+            created=_time(meta["creationTimestamp"]),
+            file=Key(BatchFile.KIND, key.namespace, intern(spec["inputFileRef"]["name"])),
+            model=intern(status["modelName"]) if "modelName" in status else None,
+            phase=phase,
+            deleting=False,
+            suspended=bool(spec.get("suspend")),
+            route=intern(route) if batch_id and route else None,
+            batch_id=batch_id,
+            since=_time(status.get("phaseTime") or meta["creationTimestamp"]),
+            reason=None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return None
+    return FinishedJob(job, expiry)
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 class FileState(StrEnum):

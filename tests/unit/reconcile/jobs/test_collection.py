@@ -228,10 +228,10 @@ async def test_results_are_not_read_again_for_a_sink_that_is_denied(scene):
     scene.ends(lines=3, counts=Counts(3, 3, 0))
 
     for _ in range(5):
-        job = await scene.look()
+        await scene.look()
         scene.bench.clock.step(60)
 
-    assert reason(job, "Reconciling") == "OutputDenied"
+    assert reason(scene.bench.stored(), "Reconciling") == "OutputDenied"
     assert scene.east.count("download") == 1
 
 
