@@ -136,6 +136,6 @@ def ready_to_run(*candidates: Candidate, **fields: Any) -> Observed:
     return observed(file=a_file(), candidates=candidates or (a_candidate(),), **fields)
 
 
-def totals(ok: int = 3, failed: int = 0) -> Totals:
+def totals(ok: int = 3, failed: int = 0, **fields: Any) -> Totals:
     """Results by number."""
-    return Totals(lines_ok=ok, lines_failed=failed)
+    return Totals(lines_ok=ok, lines_failed=failed, **fields)

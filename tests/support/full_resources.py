@@ -164,7 +164,8 @@ JOB = {
             "cachedInputTokens": 1,
             "outputTokens": 2,
             "reasoningTokens": 1,
-            "totalTokens": 10_000_000_002,
+            "totalTokens": 10,
+            "requestsWithout": 1_000_000_002,
         },
         "cost": {
             "amount": "1.234567",

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
+
+_NUMBERS = itertools.count()
+
+
+def an_id() -> str:
+    """A custom_id that no other line has."""
+    return f"secret id {next(_NUMBERS)}"
 
 
 def a_chat_usage(input: Any = 0, output: Any = 0, *, cached: Any = 0, reasoning: Any = 0) -> dict[str, Any]:
@@ -23,10 +31,10 @@ def a_result(
     """One line of an output or error file, without a line feed."""
     body = {"id": "chatcmpl-1", "choices": [{"message": {"content": "secret answer"}}], "model": model, "usage": usage}
     response = {"status_code": status, "request_id": "r", "body": body}
-    return json.dumps({"id": "batch_req_1", "custom_id": "secret id", "response": response, "error": error}).encode()
+    return json.dumps({"id": "batch_req_1", "custom_id": an_id(), "response": response, "error": error}).encode()
 
 
 def an_unanswered(code: str = "batch_cancelled") -> bytes:
     """The line of a request that was never run."""
     error = {"code": code, "message": "secret message"}
-    return json.dumps({"id": "batch_req_2", "custom_id": "secret id", "response": None, "error": error}).encode()
+    return json.dumps({"id": "batch_req_2", "custom_id": an_id(), "response": None, "error": error}).encode()

@@ -199,6 +199,8 @@ def _jobs_that_ended_well() -> Iterator[State]:
     yield WELL.of("every request answered", told(run, batch("completed", done=3, totals=totals(3))))
     yield WELL.of("some requests failed", told(run, batch("completed", done=3, totals=totals(2, 1))))
     yield WELL.of("cancelled before it ran", told(cancelled, observed()))
+    unreadable = batch("completed", done=3, totals=totals(2, 1, unreadable=1, failed_in=frozenset({"output"})))
+    yield WELL.of("a result that nobody can read", told(run, unreadable))
     yield WELL.of("cancelled while it ran", told(cancelled.submitted(), batch("cancelled", totals=totals(0))))
     hook = stored(told(cancelled, observed()))
     hook["metadata"]["annotations"] = {"argocd.argoproj.io/hook": "Sync"}

@@ -51,7 +51,7 @@ def test_every_reason_of_an_unknown_cost_has_its_entry():
     """Whoever has no cost finds why."""
     told = ENTRY.findall(section(REASONS, "Cost that is not known"))
 
-    assert sorted(told) == sorted([cost.NO_BATCH_PRICE, cost.UNKNOWN_MODEL, cost.NO_MODALITY_PRICE])
+    assert sorted(told) == sorted([cost.NO_BATCH_PRICE, cost.UNKNOWN_MODEL, cost.NO_MODALITY_PRICE, cost.USAGE_MISSING])
 
 
 def test_every_reason_is_used():

@@ -171,6 +171,9 @@ class Usage(Model):
     output_tokens: int = Field(default=0, description="Output tokens, reasoning included.")
     reasoning_tokens: int = Field(default=0, description="Part of outputTokens that was reasoning.")
     total_tokens: int = Field(default=0, description="Input and output.")
+    requests_without: int | None = Field(
+        default=None, description="Answered requests of which the provider told no usage; absent where there are none."
+    )
 
 
 AMOUNT = r"^[0-9]{1,30}(\.[0-9]{1,9})?$"

@@ -81,6 +81,7 @@ class Reason(StrEnum):
     # BatchJob: ended
     COMPLETED = "Completed"
     COMPLETED_WITH_FAILURES = "CompletedWithFailures"
+    COMPLETED_WITH_UNREADABLE_RESULTS = "CompletedWithUnreadableResults"
     ALL_REQUESTS_FAILED = "AllRequestsFailed"
     INPUT_FILE_INVALID = "InputFileInvalid"
     TARGET_MODEL_AMBIGUOUS = "TargetModelAmbiguous"

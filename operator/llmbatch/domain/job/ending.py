@@ -26,7 +26,7 @@ def ended(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
     if not batches or any(annotated(job, shard.index).batch_id is None for shard in shards(job)):
         return None
     for shard, batch in zip(shards(job), batches, strict=False):
-        if batch.state is BatchState.FAILED and not batch.output_file_id:
+        if batch.state is BatchState.FAILED and (not _has_files(batch) or _is_empty(seen.totals)):
             return _failed(job, shard, batch, now)
     if seen.collect_problem:
         return Wait(Phase.COLLECTING, seen.collect_problem.reason, seen.collect_problem.message, seen.collect_again)
@@ -35,6 +35,15 @@ def ended(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
     if seen.output_problem:
         return Finish(Phase.FAILED, seen.output_problem.reason, seen.output_problem.message)
     return _missing(job, batches, seen.totals, now) or _outcome(job, batches, seen.totals, now)
+
+
+def _has_files(batch: RemoteBatch) -> bool:
+    return batch.output_file_id is not None or batch.error_file_id is not None
+
+
+def _is_empty(totals: Totals | None) -> bool:
+    """Whether results were looked for and none are there: a failed batch may name files that hold nothing (Azure)."""
+    return totals is not None and not totals.lines
 
 
 def promised(job: BatchJob, batches: Sequence[RemoteBatch]) -> int:
@@ -105,7 +114,7 @@ def _outcome(job: BatchJob, batches: Sequence[RemoteBatch], totals: Totals, now:
             Phase.EXPIRED,
             Reason.EXPIRED,
             f"the completion window ended with {done} requests answered and {failed} not; "
-            "run those of errors.jsonl again in a new BatchFile",
+            f"run those of {_where(totals)} again in a new BatchFile{_oddities(totals)}",
         )
     if BatchState.CANCELLED in states:
         halt = stop(job, now)
@@ -126,11 +135,33 @@ def _completion(job: BatchJob, batches: Sequence[RemoteBatch], totals: Totals) -
             "look there for the rest, or run what is missing in a new BatchFile"
         )
         return Finish(Phase.FAILED, Reason.RESULTS_INCOMPLETE, message)
+    where, more = _where(totals), _oddities(totals)
     if failed and not done:
-        return Finish(
-            Phase.FAILED, Reason.ALL_REQUESTS_FAILED, f"all {failed} requests failed; see why in errors.jsonl"
-        )
+        message = f"all {failed} requests failed; see why in {where}{more}"
+        return Finish(Phase.FAILED, Reason.ALL_REQUESTS_FAILED, message)
+    if totals.unreadable:
+        message = f"{done} requests answered, {failed} failed, see {where}{more}"
+        return Finish(Phase.SUCCEEDED, Reason.COMPLETED_WITH_UNREADABLE_RESULTS, message)
     if failed:
-        message = f"{done} requests answered, {failed} failed; see why in errors.jsonl"
+        message = f"{done} requests answered, {failed} failed; see why in {where}{more}"
         return Finish(Phase.SUCCEEDED, Reason.COMPLETED_WITH_FAILURES, message)
-    return Finish(Phase.SUCCEEDED, Reason.COMPLETED, f"{done} requests answered")
+    return Finish(Phase.SUCCEEDED, Reason.COMPLETED, f"{done} requests answered{more}")
+
+
+def _where(totals: Totals) -> str:
+    """The files that say why requests failed: some providers put refused requests among the answers."""
+    files = {"error": "errors.jsonl", "output": "output.jsonl"}
+    return " and ".join(files[name] for name in files if name in totals.failed_in) or "errors.jsonl"
+
+
+def _oddities(totals: Totals) -> str:
+    """What else there is to say of the lines."""
+    said = ""
+    if totals.unreadable:
+        said += (
+            f"; {totals.unreadable} lines cannot be read by anybody: they are in the output as they came, and the"
+            " provider's files were kept"
+        )
+    if totals.repeated:
+        said += f"; {totals.repeated} lines repeat a request that has a result, and were counted once"
+    return said

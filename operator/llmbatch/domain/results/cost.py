@@ -19,6 +19,9 @@ PROCESSING = {"processing": "batch"}
 NO_BATCH_PRICE = "NoBatchPrice"
 UNKNOWN_MODEL = "UnknownModel"
 NO_MODALITY_PRICE = "NoModalityPrice"
+USAGE_MISSING = "UsageMissing"
+
+_HALF = Decimal("0.5")
 
 _MILLION = Decimal(1_000_000)
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
@@ -135,6 +138,11 @@ class PriceBook:
                 self._known[model] = found
         return found
 
+    @property
+    def preferred(self) -> Literal["spec", "genai-prices"]:
+        """Where prices would come from."""
+        return "spec" if self._spec() else "genai-prices"
+
     def _spec(self) -> Rates | None:
         spec = self._pricing
         if spec.input_per_million_tokens is None or spec.output_per_million_tokens is None:
@@ -161,17 +169,20 @@ class PriceBook:
 
     def _look_up(self, name: str) -> Rates | NoPrice | None:
         """Azure's own batch price before OpenAI's; None where neither list has the model."""
-        seen = False
+        found: list[tuple[str, ModelInfo]] = []
         for provider in ("azure", "openai") if self._provider == "azure" else ("openai",):
             listed = next((p for p in (self._list or get_snapshot()).providers if p.id == provider), None)
             # Without the other providers, or the list falls back to one of them and to its standard price.
             model = listed.find_model(name) if listed else None
             if model:
-                seen = True
+                found.append((provider, model))
                 basis = f"genai-prices {provider} {model.id} batch"
                 if rates := batch_rates(model, self._at, basis):
                     return rates
-        return NoPrice(NO_BATCH_PRICE) if seen else None
+        for provider, model in found:
+            if rates := half_rates(model, self._at, f"genai-prices {provider} {model.id}"):
+                return rates
+        return NoPrice(NO_BATCH_PRICE) if found else None
 
 
 def batch_rates(model: ModelInfo, at: datetime, basis: str) -> Rates | None:
@@ -204,6 +215,36 @@ def batch_rates(model: ModelInfo, at: datetime, basis: str) -> Rates | None:
     return Rates("genai-prices", ", ".join(notes), paid, cached, written or paid, _price(batch, "output_mtok"))
 
 
+def half_rates(model: ModelInfo, at: datetime, basis: str) -> Rates | None:
+    """Half of the model's standard prices, or None where the list has none for its input, or some batch price of its.
+
+    OpenAI (Batch API guide) and Microsoft (Global Batch) publish that a batch costs half of the standard price; the
+    list leaves out the batch prices of most of their models. For no other provider.
+    """
+    if any(_for_batches(variant, at) and _has_prices(variant.prices) for variant in model.price_variants or ()):
+        return None
+    standard = model.get_prices(at)
+    paid, made = _half(standard, "input_mtok"), _half(standard, "output_mtok")
+    if paid is None:
+        return None
+    cached = min(_price(standard, "cache_read_mtok") or paid, paid, key=lambda price: price.usd)
+    words = (
+        f"half of the standard price, as the provider publishes for batches ({basis}, data of release {list_version})"
+    )
+    return Rates("genai-prices", words, paid, cached, paid, made)
+
+
+def _has_prices(prices: ModelPrice) -> bool:
+    return prices.input_mtok is not None or prices.output_mtok is not None
+
+
+def _half(prices: ModelPrice, key: str) -> Price | None:
+    price = _price(prices, key)
+    if price is None:
+        return None
+    return Price(price.usd * _HALF, tuple((start, usd * _HALF) for start, usd in price.tiers))
+
+
 def _for_batches(variant: PriceVariant, at: datetime) -> bool:
     active = variant.constraint is None or variant.constraint.active(at)
     return active and all(PROCESSING.get(key) == value for key, value in variant.when.items())
@@ -225,6 +266,16 @@ class Bill:
         self._applied: dict[str, Rates] = {}
         self._unknown: NoPrice | None = None
         self._model: str | None = None
+        self._free = False
+        self.without_usage = 0
+        """Answered lines that told no usage, and are not free by nature."""
+
+    def add_without_usage(self, *, free: bool) -> None:
+        """One answered line without usage; ``free`` where the provider bills nothing for its kind (moderations)."""
+        if free:
+            self._free = True
+        else:
+            self.without_usage += 1
 
     def add(self, model: str | None, tokens: Tokens) -> None:
         """One line, and the model that it names. A line without tokens costs nothing, whatever its model."""
@@ -240,16 +291,15 @@ class Bill:
             self._applied.setdefault(rates.basis, rates)
 
     def cost(self) -> Cost:
-        """All lines together; unknown, without an amount, as soon as one with tokens has no price.
-
-        Without any tokens it is 0 where the model has a price, and unknown where it has none.
+        """All lines together; unknown, without an amount, as soon as one with tokens has no price, or an answered one
+        told no usage. Without any tokens it is 0: nothing that is billed was answered.
         """
+        if self.without_usage:
+            basis = f"{self.without_usage} answered requests told no usage"
+            return Cost(source="unknown", reason=USAGE_MISSING, basis=basis)
         if not self._unknown and not self._applied:
-            rates = self._prices.resolve(self._model)
-            if isinstance(rates, NoPrice):
-                self._unknown = rates
-            else:
-                self._applied[rates.basis] = rates
+            basis = "moderations are free" if self._free else "nothing was answered that is billed"
+            return Cost(amount=self._amount(), source=self._prices.preferred, basis=basis)
         if self._unknown:
             return Cost(source="unknown", reason=self._unknown.reason)
         source = next(iter(self._applied.values())).source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from llmbatch.api.batchjob import Cost, Usage
 from llmbatch.domain.errors import BadAnswer
 from llmbatch.domain.requests.validation import BLANK, Lines
 from llmbatch.domain.results.cost import Bill, PriceBook, Tokens
+from llmbatch.domain.results.patience import read_patiently
 
 MAX_LINE_TOKENS = 1_000_000_000
 """A line that claims more is not believed, so that no total overflows 64 bits."""
@@ -19,6 +21,8 @@ RESULT_LINE_BYTES = 32 * 1024 * 1024
 """Of one result: room for images."""
 VALUE_BYTES = 16 * 1024
 """Of a value that is decoded; a longer one is taken for one of another kind."""
+
+_TOKENS = ("input_tokens", "prompt_tokens", "output_tokens", "completion_tokens")
 
 T = TypeVar("T")
 _NULL = msgspec.Raw(b"null")
@@ -30,6 +34,7 @@ class _Response(msgspec.Struct, gc=False):
 
 
 class _Line(msgspec.Struct, gc=False):
+    custom_id: msgspec.Raw = _NULL
     response: msgspec.Raw = _NULL
     error: msgspec.Raw = _NULL
 
@@ -37,11 +42,15 @@ class _Line(msgspec.Struct, gc=False):
 class _Body(msgspec.Struct, gc=False):
     model: msgspec.Raw = _NULL
     usage: msgspec.Raw = _NULL
+    results: msgspec.Raw = _NULL
+    """Of moderations, which are free."""
 
 
 _LINE = msgspec.json.Decoder(_Line)
 _RESPONSE = msgspec.json.Decoder(_Response)
 _BODY = msgspec.json.Decoder(_Body)
+NO_ERROR = frozenset({b"null", b"{}", b'""', b"[]", b"false"})
+"""How providers write that there is none; Groq writes an empty object where OpenAI has null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,12 @@ class Totals:
 
     lines_ok: int = 0
     lines_failed: int = 0
+    unreadable: int = 0
+    """Part of ``lines_failed``: lines that nobody understands."""
+    repeated: int = 0
+    """Lines of requests that have a result already; counted nowhere else."""
+    failed_in: frozenset[str] = frozenset()
+    """Which of the files, ``output`` and ``error``, the failed lines are in."""
     usage: Usage = field(default_factory=Usage)
     cost: Cost = field(default_factory=lambda: Cost(source="unknown"))
 
@@ -62,18 +77,21 @@ class Totals:
 class ResultCounter:
     """Adds up the output and the error file of a batch, fed in any pieces and in any order of the two.
 
-    A line that is not a whole JSON object raises BadAnswer (its number is told, no content), so that a download that
-    was cut is not taken for all of it; so do more than ``max_lines`` of both files together. Memory is that of the
-    longest line. Short lines take up to 1 µs a byte: 16 KiB at a time hold the loop for at most 20 ms.
+    A line that strict JSON refuses is read with patience; one that nobody understands counts as failed. More than
+    ``max_lines`` of both files together raise BadAnswer. Memory is that of the longest line, and 60 bytes for each
+    custom_id. Short lines take up to 1 µs a byte: 16 KiB at a time hold the loop for at most 20 ms.
     """
 
     def __init__(self, prices: PriceBook, max_lines: int | None = None) -> None:
         self._bill = Bill(prices)
         self._max_lines = max_lines
         self._files = {"output": Lines(RESULT_LINE_BYTES), "error": Lines(RESULT_LINE_BYTES)}
-        self._read = {"output": 0, "error": 0}
+        self._digests = {"output": hashlib.sha256(), "error": hashlib.sha256()}
+        self._seen: set[int] = set()
         self._ok = 0
-        self._failed = 0
+        self._failed = {"output": 0, "error": 0}
+        self._unreadable = 0
+        self._repeated = 0
         self._input = 0
         self._cached = 0
         self._output = 0
@@ -81,11 +99,16 @@ class ResultCounter:
 
     def feed_output(self, chunk: bytes) -> None:
         """The next bytes of the output file."""
-        self._take("output", self._files["output"].feed(chunk))
+        self._feed("output", chunk)
 
     def feed_errors(self, chunk: bytes) -> None:
         """The next bytes of the error file."""
-        self._take("error", self._files["error"].feed(chunk))
+        self._feed("error", chunk)
+
+    @property
+    def digest(self) -> str:
+        """Of all that was fed: two readings of the same files have the same."""
+        return "".join(digest.hexdigest() for digest in self._digests.values())
 
     def finish(self) -> Totals:
         """The totals, once both files were fed to their ends."""
@@ -93,63 +116,109 @@ class ResultCounter:
             self._take(name, lines.finish())
         return Totals(
             lines_ok=self._ok,
-            lines_failed=self._failed,
+            lines_failed=sum(self._failed.values()),
+            unreadable=self._unreadable,
+            repeated=self._repeated,
+            failed_in=frozenset(name for name, failed in self._failed.items() if failed),
             usage=Usage(
                 input_tokens=self._input,
                 cached_input_tokens=self._cached,
                 output_tokens=self._output,
                 reasoning_tokens=self._reasoning,
                 total_tokens=self._input + self._output,
+                requests_without=self._bill.without_usage or None,
             ),
             cost=self._bill.cost(),
         )
 
+    def _feed(self, name: str, chunk: bytes) -> None:
+        self._digests[name].update(chunk)
+        self._take(name, self._files[name].feed(chunk))
+
     def _take(self, name: str, lines: Iterable[bytes | None]) -> None:
         for line in lines:
-            self._read[name] += 1
             if line is None or line.strip(BLANK):
-                try:
-                    self._add(line)
-                except (ValueError, RecursionError):
-                    # The cause may quote the line.
-                    where = f"line {self._read[name]} of the {name} file"
-                    raise BadAnswer(f"{where} is not a whole JSON object; the file is read again") from None
+                self._count(name, line)
 
-    def _add(self, text: bytes | None) -> None:
-        if text is None:
-            raise ValueError("the line is too long")
-        if self._max_lines is not None and self._ok + self._failed >= self._max_lines:
+    def _count(self, name: str, text: bytes | None) -> None:
+        read = self._ok + sum(self._failed.values()) + self._repeated
+        if self._max_lines is not None and read >= self._max_lines:
             raise BadAnswer(f"the result files have more than {self._max_lines} lines, which are more than were asked")
-        line = _LINE.decode(text)
+        try:
+            line = _read(text)
+        except ValueError:
+            self._unreadable += 1
+            self._failed[name] += 1
+            return
+        if self._is_repeated(line.custom_id):
+            self._repeated += 1
+        else:
+            self._add(name, line)
+
+    def _is_repeated(self, custom_id: msgspec.Raw) -> bool:
+        """Whether the request has a result already. What is no id names no request."""
+        written = bytes(custom_id)
+        if written[:1] != b'"':
+            return False
+        digest = hash(written)
+        if digest in self._seen:
+            return True
+        self._seen.add(digest)
+        return False
+
+    def _add(self, name: str, line: _Line) -> None:
         response = _decoded(_RESPONSE, line.response)
-        status = _value(response.status_code) if response else None
-        failed = bytes(line.error) != b"null" or type(status) is not int or status >= 400
-        self._failed += failed
+        status = whole_number(_value(response.status_code)) if response else None
+        failed = bytes(line.error) not in NO_ERROR or status is None or status >= 400
+        self._failed[name] += failed
         self._ok += not failed
         body = _decoded(_BODY, response.body) if response else None
-        if body:
-            model = _value(body.model)
-            self._use(model if isinstance(model, str) else None, _value(body.usage))
-
-    def _use(self, model: str | None, usage: Any) -> None:
+        model = _value(body.model) if body else None
+        usage = _value(body.usage) if body else None
         tokens, reasoning = tokens_of(usage)
         self._input += tokens.input
         self._cached += tokens.cached
         self._output += tokens.output
         self._reasoning += reasoning
-        self._bill.add(model, tokens)
+        self._bill.add(model if isinstance(model, str) else None, tokens)
+        if not failed and not _is_told(usage):
+            self._bill.add_without_usage(free=body is not None and bytes(body.results)[:1] == b"[")
+
+
+def _read(text: bytes | None) -> _Line:
+    """A line's parts. Raises ValueError where nobody understands it."""
+    if text is None:
+        raise ValueError("the line is too long")
+    try:
+        return _LINE.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return _LINE.decode(msgspec.json.encode(_mended(read_patiently(text))))
+
+
+def _mended(value: Any) -> Any:
+    """The value with half surrogate pairs replaced, which JSON cannot hold in UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_mended(key): _mended(part) for key, part in value.items()}
+    return [_mended(part) for part in value] if isinstance(value, list) else value
 
 
 def tokens_of(usage: Any) -> tuple[Tokens, int]:
     """Tokens and reasoning tokens of one answer: chat, completions, embeddings (prompt_…) or responses (input_…).
 
-    What is missing, null, negative, no integer or beyond belief is 0; a part is never more than its whole.
+    What is missing, null, negative, no whole number or beyond belief is 0; a part is never more than its whole.
+    Reasoning that the total counts beside ``completion_tokens`` is output too (seen from providers that call
+    themselves compatible).
     """
     whole = _mapping(usage)
     into = _mapping(whole.get("input_tokens_details") or whole.get("prompt_tokens_details"))
     out = _mapping(whole.get("output_tokens_details") or whole.get("completion_tokens_details"))
     read = _count(whole.get("input_tokens")) or _count(whole.get("prompt_tokens"))
     made = _count(whole.get("output_tokens")) or _count(whole.get("completion_tokens"))
+    reasoning = _count(out.get("reasoning_tokens"))
+    if reasoning and _count(whole.get("total_tokens")) == read + made + reasoning:
+        made += reasoning
     cached = min(_count(into.get("cached_tokens")), read)
     tokens = Tokens(
         input=read,
@@ -158,7 +227,13 @@ def tokens_of(usage: Any) -> tuple[Tokens, int]:
         output=made,
         other=sum(_count(part.get(kind)) for part in (into, out) for kind in ("audio_tokens", "image_tokens")),
     )
-    return tokens, min(_count(out.get("reasoning_tokens")), made)
+    return tokens, min(reasoning, made)
+
+
+def _is_told(usage: Any) -> bool:
+    """Whether a usage says anything of tokens, if only that there were none (an answer from a cache)."""
+    whole = _mapping(usage)
+    return any(whole_number(whole.get(key)) is not None for key in _TOKENS)
 
 
 def _decoded(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw) -> T | None:
@@ -184,4 +259,14 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> int:
-    return value if type(value) is int and 0 < value <= MAX_LINE_TOKENS else 0
+    count = whole_number(value)
+    return count if count is not None and 0 < count <= MAX_LINE_TOKENS else 0
+
+
+def whole_number(value: Any) -> int | None:
+    """A whole number, also one that is written as a float or as a text; None for all else."""
+    if isinstance(value, str) and len(value) <= 19 and value.isascii() and value.isdigit():
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None

@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from llmbatch.api import BatchFile, BatchJob
 from llmbatch.api.batchfile import FileError
 from llmbatch.domain.errors import SourceNotFound
 from llmbatch.domain.requests.validation import BLANK, Lines
-from llmbatch.domain.results.counting import RESULT_LINE_BYTES
+from llmbatch.domain.results.counting import RESULT_LINE_BYTES, whole_number
+from llmbatch.domain.results.patience import read_patiently
 from llmbatch.plugin.connection import Connection, connected
 from llmbatch.plugin.exits import Exit, Stop, run, say
 from llmbatch.plugin.options import Context, Format, JobName, Kubeconfig, Namespace, Output, Where, job_name
@@ -117,14 +116,13 @@ def failed_request(line: bytes | None) -> FailedRequest | None:
     if line is not None and not line.strip(BLANK):
         return None
     try:
-        told = _mapping(msgspec.json.decode(line or b""))
-    except (msgspec.DecodeError, RecursionError):
-        return FailedRequest("-", _UNREADABLE, None, "this result line is not valid JSON")
+        told = read_patiently(line or b"")
+    except ValueError as error:
+        return FailedRequest("-", _UNREADABLE, None, str(error))
     response = _mapping(told.get("response"))
-    status = response.get("status_code")
-    status = status if type(status) is int else None
-    own, body = told.get("error"), _mapping(_mapping(response.get("body")).get("error"))
-    if own is None and (status is None or status < 400):
+    status = whole_number(response.get("status_code"))
+    own, body = told.get("error") or None, _mapping(_mapping(response.get("body")).get("error"))
+    if own is None and status is not None and status < 400:
         return None
     sources = (_mapping(own), body)
     code = _first(sources, "code") or _first(sources, "type") or (f"http_{status}" if status else "-")

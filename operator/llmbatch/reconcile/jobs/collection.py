@@ -85,7 +85,8 @@ class Collection:
             return
         wanted = promised(run.job, found.batches)
         run.observed = replace(run.observed, totals=found.totals, output_problem=found.refusal)
-        run.verified = found.output is not None and 0 < wanted <= found.totals.lines
+        whole = 0 < wanted <= found.totals.lines and not found.totals.unreadable
+        run.verified = found.output is not None and whole
         run.job = jobstatus.collected(run.job, found.totals, found.output)
 
     async def unwritable(self, job: BatchJob, now: datetime) -> Finish | Wait | None:

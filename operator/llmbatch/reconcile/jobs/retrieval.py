@@ -19,7 +19,7 @@ from llmbatch.api import BatchJob, ModelDeployment
 from llmbatch.api.batchjob import CollectedOutput
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.backoff import COLLECTION
-from llmbatch.domain.errors import LLMBatchError, NotFound, OutputConflict, OutputTooLarge
+from llmbatch.domain.errors import BadAnswer, LLMBatchError, NotFound, OutputConflict, OutputTooLarge
 from llmbatch.domain.job.ending import promised
 from llmbatch.domain.job.record import annotated
 from llmbatch.domain.job.steps import Problem
@@ -162,6 +162,11 @@ class Retrievals:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _is_nothing(batches: tuple[RemoteBatch, ...], totals: Totals) -> bool:
+    """Whether a failed batch left no result: another attempt may follow, whose output this must not look like."""
+    return not totals.lines and any(batch.state is BatchState.FAILED for batch in batches)
+
+
 def _is_accounted_for(batch: RemoteBatch) -> bool:
     """Whether a batch is told of in full: it completed, every request is counted, and the files of both kinds are
     named. Nothing of it can change then."""
@@ -221,18 +226,33 @@ class Retrieval:
         target = target_of(deployment.spec)
         prices = PriceBook(deployment.spec.pricing, target.price_provider, self._when(batches))  # type: ignore[arg-type]
         # A line for each request in both files, whatever the provider says of their number.
-        counter = ResultCounter(prices, max_lines=2 * target.capabilities.max_requests_per_file * len(batches))
+        most = 2 * target.capabilities.max_requests_per_file * len(batches)
+        counter = ResultCounter(prices, max_lines=most)
         async with AsyncExitStack() as stack:
             writer = await stack.enter_async_context(sink.open()) if sink else None
-            for batch in batches:
-                await self._stream(deployment, batch.output_file_id, counter.feed_output, writer, OUTPUT)
-                await self._stream(deployment, batch.error_file_id, counter.feed_errors, writer, ERRORS)
+            await self._read(deployment, batches, counter, writer)
             totals = counter.finish()
-            if writer is None or sink is None:
+            if totals.unreadable:
+                again = ResultCounter(prices, max_lines=most)
+                await self._read(deployment, batches, again, None)
+                if again.digest != counter.digest:
+                    raise BadAnswer("the result files differ from one reading to the next; they are read again")
+            if writer is None or sink is None or _is_nothing(batches, totals):
                 return totals, None
             await writer.write(SUMMARY, _summary(job, batches, totals))
             written = await writer.commit()
             return totals, CollectedOutput(location=sink.location, bytes=written, lines=totals.lines)
+
+    async def _read(
+        self,
+        deployment: ModelDeployment,
+        batches: tuple[RemoteBatch, ...],
+        counter: ResultCounter,
+        writer: Writer | None,
+    ) -> None:
+        for batch in batches:
+            await self._stream(deployment, batch.output_file_id, counter.feed_output, writer, OUTPUT)
+            await self._stream(deployment, batch.error_file_id, counter.feed_errors, writer, ERRORS)
 
     def _when(self, batches: tuple[RemoteBatch, ...]) -> datetime:
         return min((batch.created_at for batch in batches), default=self._clock.now())
@@ -245,14 +265,16 @@ class Retrieval:
         writer: Writer | None,
         file: File,
     ) -> None:
+        """A file that is not there is as an empty one: whether results are missing is for the other one to say."""
         if file_id is None:
             return
         _, provider = await self._accounts.open(deployment)
-        async with provider.download(file_id) as chunks:
-            async for chunk in _bounded(chunks):
-                feed(chunk)
-                if writer is not None:
-                    await writer.write(file, chunk)
+        with contextlib.suppress(NotFound):
+            async with provider.download(file_id) as chunks:
+                async for chunk in _bounded(chunks):
+                    feed(chunk)
+                    if writer is not None:
+                        await writer.write(file, chunk)
 
 
 async def _bounded(chunks: AsyncIterator[bytes], limit: int = 16_384) -> AsyncIterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from llmbatch.api.batchjob import Usage
 from llmbatch.api.modeldeployment import Pricing
 from llmbatch.domain.errors import BadAnswer
 from llmbatch.domain.results.cost import PriceBook, Tokens
-from llmbatch.domain.results.counting import ResultCounter, Totals, tokens_of
+from llmbatch.domain.results.counting import RESULT_LINE_BYTES, ResultCounter, Totals, tokens_of
 from support.results import a_chat_usage, a_result, an_unanswered
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -44,17 +45,20 @@ def totals(output: bytes, errors: bytes = b"", *, step: int | None = None) -> To
         (b'{"response":{"status_code":200,"body":"text"},"error":null}', False),
         (b"{}", True),
         (b'{"response":[],"error":null}', True),
-        (b'{"response":{"status_code":"200"}}', True),
+        (b'{"response":{"status_code":"200"}}', False),
+        (b'{"response":{"status_code":200.0}}', False),
+        (b'{"response":{"status_code":"400"}}', True),
+        (b'{"response":{"status_code":"good"}}', True),
+        (b'{"response":{"status_code":200},"error":{}}', False),
+        (b'{"response":{"status_code":200},"error":""}', False),
         (b'{"response":{"status_code":true}}', True),
         (b'{"response":{}}', True),
     ],
 )
 def test_a_line_is_answered_or_failed(line: bytes, failed: bool):
     """A status of 400 or more, an error, or no response make a failed line, in whichever file it is."""
-    want = (0, 2) if failed else (2, 0)
-    got = totals(line, line + b"\n")
-
-    assert (got.lines_ok, got.lines_failed, got.lines) == (*want, 2)
+    for got in (totals(line), totals(b"", line + b"\n")):
+        assert (got.lines_ok, got.lines_failed) == ((0, 1) if failed else (1, 0))
 
 
 def test_usage_is_added_up_over_both_files():
@@ -92,7 +96,8 @@ def test_usage_is_added_up_over_both_files():
         ),
         (a_chat_usage(10, 5, cached=11, reasoning=6), (Tokens(10, 10, 0, 5), 5)),
         (a_chat_usage(-1, -5, cached=-2), (Tokens(), 0)),
-        (a_chat_usage(1.0, "5", cached=True), (Tokens(), 0)),
+        (a_chat_usage(1.0, "5", cached=True), (Tokens(1, output=5), 0)),
+        (a_chat_usage(1.5, "five"), (Tokens(), 0)),
         (a_chat_usage(None, [], cached={}), (Tokens(), 0)),
         (a_chat_usage(10**9, 10**9 + 1), (Tokens(10**9), 0)),
         (a_chat_usage(10**5000 // 7, 1), (Tokens(output=1), 0)),
@@ -126,27 +131,92 @@ def test_odd_bodies_count_as_answered(body: bytes):
     assert (got.lines_ok, got.lines_failed, got.usage.input_tokens) == (1, 0, 0)
 
 
-@pytest.mark.parametrize("bad", [a_result()[:-1], b"secret", b"[]", b"1", b'{"a":NaN}', b'{"a":' + b"[" * 100_000])
+@pytest.mark.parametrize("bad", [a_result()[:-1], b"secret", b"[]", b"1", b"\x00\x00", b'{"a":' + b"[" * 100_000])
 @pytest.mark.parametrize("name", ["output", "error"])
 @pytest.mark.parametrize("end", [b"", b"\n"])
-def test_a_cut_file_is_not_taken_for_all_of_it(bad: bytes, name: str, end: bytes):
-    """A line that is no whole object is an error that names file and line, says no content, and can be tried again."""
+def test_a_line_that_nobody_understands_takes_nothing_from_the_others(bad: bytes, name: str, end: bytes):
+    """It counts as failed, in its file, and all other lines as what they are."""
     data = a_result() + b"\n\n" + bad + end
-    with pytest.raises(BadAnswer) as caught:
-        totals(*((data,) if name == "output" else (b"", data)))
+    got = totals(*((data,) if name == "output" else (b"", data)))
 
-    assert f"line 3 of the {name} file" in caught.value.message
-    assert "secret" not in str(caught.value)
-    assert caught.value.__suppress_context__
-    assert caught.value.retryable
+    assert (got.lines_ok, got.lines_failed, got.unreadable) == (1, 1, 1)
+    assert got.failed_in == {name}
 
 
-def test_every_cut_of_a_file_is_noticed_but_between_lines():
-    """Wherever a download ends inside a line, it is noticed."""
-    line = a_result(a_chat_usage(1, 1))
-    for at in range(1, len(line)):
-        with pytest.raises(BadAnswer):
-            totals(line[:at])
+def test_a_line_beyond_all_bounds_counts_as_unreadable():
+    """It is not held; those around it count."""
+    long = b'{"a":"' + b"x" * RESULT_LINE_BYTES + b'"}'
+    got = totals(a_result() + b"\n" + long + b"\n" + a_result(), step=1024 * 1024)
+
+    assert (got.lines_ok, got.unreadable) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("written", "want"),
+    [
+        (b'"text \\ud83d"', "half of a pair"),
+        (b"NaN", "not a number"),
+        (b"-Infinity", "infinite"),
+        (b'"a\x00b"', "NUL"),
+        (b'"a\x1bb"', "a control character"),
+        (b'"\xff"', "no UTF-8"),
+    ],
+)
+def test_what_strict_json_refuses_is_read_with_patience(written: bytes, want: str):
+    """The line is counted as what it is, with its usage."""
+    usage = b'"usage":{"prompt_tokens":100,"completion_tokens":50}'
+    line = b'{"custom_id":"1","response":{"status_code":200,"body":{"x":' + written + b"," + usage + b'}},"error":null}'
+    got = totals(line)
+
+    assert (got.lines_ok, got.unreadable, got.usage.input_tokens, got.usage.output_tokens) == (1, 0, 100, 50), want
+
+
+CASES = Path(__file__).resolve().parents[3] / "support" / "cases" / "results"
+
+
+@pytest.mark.parametrize(
+    ("name", "ok", "failed", "unreadable", "repeated", "tokens"),
+    [
+        ("lone-surrogate", 3, 0, 0, 0, (300, 150)),
+        ("not-a-number", 3, 0, 0, 0, (300, 150)),
+        ("cut-line", 2, 1, 1, 0, (200, 100)),
+        ("usage-missing", 3, 0, 0, 0, (200, 100)),
+        ("usage-floats", 1, 0, 0, 0, (100, 50)),
+        ("status-string", 1, 0, 0, 0, (100, 50)),
+        ("same-custom-id", 3, 0, 0, 1, (300, 150)),
+        ("embeddings", 1, 0, 0, 0, (1_000_000, 0)),
+        ("reasoning-beside-the-completion", 2, 0, 0, 0, (2000, 2000)),
+        ("no-error-as-an-empty-object", 3, 0, 0, 0, (300, 150)),
+        ("refused-among-the-answers", 1, 2, 0, 0, (100, 50)),
+    ],
+)
+def test_results_as_providers_have_been_seen_to_write_them(
+    name: str, ok: int, failed: int, unreadable: int, repeated: int, tokens: tuple[int, int]
+):
+    """Each oddity is counted as what it is."""
+    got = totals((CASES / f"{name}.jsonl").read_bytes())
+
+    assert (got.lines_ok, got.lines_failed, got.unreadable, got.repeated) == (ok, failed, unreadable, repeated)
+    assert (got.usage.input_tokens, got.usage.output_tokens) == tokens
+
+
+def test_usage_that_is_missing_is_counted():
+    """One line without usage among three makes the cost unknown, and says how many there are."""
+    got = totals((CASES / "usage-missing.jsonl").read_bytes())
+
+    assert (got.cost.source, got.cost.reason, got.usage.requests_without) == ("unknown", "UsageMissing", 1)
+
+
+def test_two_readings_of_the_same_files_have_the_same_digest():
+    """In whatever pieces; another byte makes another one."""
+    data, digests = a_result() + b"\n" + a_result(), []
+    for pieces in ([data], [data[:7], data[7:]], [data + b" "]):
+        counter = ResultCounter(PriceBook(PRICING, "openai", NOW))
+        for piece in pieces:
+            counter.feed_output(piece)
+        digests.append(counter.digest)
+
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_more_results_than_requests_are_not_read():
@@ -192,7 +262,8 @@ def test_pieces_make_no_difference(lines: list[bytes], step: int):
 
     assert totals(data, data, step=step) == whole
     assert totals(data.replace(b"\n", b"\r\n"), data) == whole
-    assert whole.lines == 2 * sum(1 for line in lines if line.strip())
+    assert whole.lines == len({line for line in lines if line.strip()})
+    assert whole.lines + whole.repeated == 2 * sum(1 for line in lines if line.strip())
 
 
 @settings(max_examples=30)

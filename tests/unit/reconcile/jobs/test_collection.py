@@ -13,13 +13,17 @@ import pytest
 from llmbatch.api.batchjob import BatchJob, Phase
 from llmbatch.domain.errors import OutputDenied, OutputFailed, StorageError
 from llmbatch.domain.job.ending import RESULTS_WITHIN
-from llmbatch.domain.remote import Counts
+from llmbatch.domain.remote import BatchError, Counts
 from llmbatch.engine.queue import WorkQueue
 from llmbatch.reconcile.jobs.retrieval import Later, Retrievals, Retrieved
 from support.job_bench import RUN, Bench, Process, Provider
 from support.virtual_time import VirtualClock
 
-LINE = b'{"custom_id":"a","response":{"status_code":200,"body":{}},"error":null}\n'
+
+def answered(lines: int) -> bytes:
+    """So many answers, each to another request."""
+    line = b'{"custom_id":"%d","response":{"status_code":200,"body":{"usage":{"prompt_tokens":1}}},"error":null}\n'
+    return b"".join(line % number for number in range(lines))
 
 
 @dataclass
@@ -79,7 +83,7 @@ class Scene:
 
     def ends(self, *, lines: int, counts: Counts, state: str = "completed") -> None:
         """The batch ends with so many answers, and the account is swept."""
-        self.east.contents["file-out"] = LINE * lines
+        self.east.contents["file-out"] = answered(lines)
         self.east.become(self.batch_id, state, counts=counts, output_file_id="file-out")
         self.process.accounts.learn("team/east", self.east.held[self.batch_id])
 
@@ -114,7 +118,7 @@ async def test_results_that_are_all_there_end_the_job_and_leave_the_provider(sce
     job = await scene.look()
 
     assert job.status.phase is Phase.SUCCEEDED
-    assert scene.sink.written["output.jsonl"] == LINE * 3
+    assert scene.sink.written["output.jsonl"] == answered(3)
     assert scene.east.deleted == ["file-out"]
 
 
@@ -122,7 +126,7 @@ async def test_a_batch_is_read_again_before_its_results(scene):
     """A listing may have shown it completed before its files were named; it is not taken for one without results."""
     scene.east.become(scene.batch_id, "completed")
     scene.process.accounts.learn("team/east", scene.east.held[scene.batch_id])
-    scene.east.contents["file-out"] = LINE
+    scene.east.contents["file-out"] = answered(1)
     scene.east.become(scene.batch_id, "completed", output_file_id="file-out")
 
     job = await scene.look()
@@ -154,7 +158,7 @@ async def test_results_that_are_missing_are_not_deleted_and_no_success(scene, li
     assert (waiting.status.phase, reason(waiting, "Reconciling")) == (Phase.COLLECTING, "ResultsIncomplete")
     assert failed.status.phase is Phase.FAILED
     assert reason(failed, "Failed") == ("ResultsIncomplete" if lines else "ResultsLost")
-    assert scene.sink.written.get("output.jsonl", b"") == LINE * lines
+    assert scene.sink.written.get("output.jsonl", b"") == answered(lines)
     assert scene.east.deleted == []
 
 
@@ -162,7 +166,7 @@ async def test_results_that_come_later_are_waited_for(scene):
     """A file that was short at first is read again, and all of it is what the job ends with."""
     scene.ends(lines=2, counts=Counts(3, 3, 0))
     await scene.look()
-    scene.east.contents["file-out"] = LINE * 3
+    scene.east.contents["file-out"] = answered(3)
     scene.bench.clock.step(10)
 
     job = await scene.look()
@@ -332,3 +336,69 @@ async def test_a_batch_that_is_told_of_in_full_is_not_asked_for_again(scene):
 
     assert job.status.phase is Phase.SUCCEEDED
     assert scene.east.count("get_batch") == asked
+
+
+async def test_one_line_that_nobody_understands_takes_nothing_from_the_others(scene):
+    """The files are read a second time, the output has the line as it came, and the provider's files are kept."""
+    scene.ends(lines=2, counts=Counts(3, 3, 0))
+    cut = answered(2) + b'{"custom_id":"2","response":{"sta\n'
+    scene.east.contents["file-out"] = cut
+
+    job = await scene.look()
+
+    assert (job.status.phase, reason(job, "Complete")) == (Phase.SUCCEEDED, "CompletedWithUnreadableResults")
+    assert scene.sink.written["output.jsonl"] == cut
+    assert scene.east.count("download") == 2
+    assert scene.east.deleted == []
+
+
+async def test_a_file_that_is_not_there_takes_nothing_from_the_other(scene):
+    """All requests are answered in the output file: an error file that answers 404 is as an empty one."""
+    scene.ends(lines=3, counts=Counts(3, 3, 0))
+    scene.east.become(scene.batch_id, "completed", error_file_id="file-err")
+    scene.process.accounts.learn("team/east", scene.east.held[scene.batch_id])
+
+    job = await scene.look()
+
+    assert (job.status.phase, reason(job, "Complete")) == (Phase.SUCCEEDED, "Completed")
+
+
+async def test_results_that_are_not_there_for_a_moment_are_asked_for_again(scene):
+    """A 404 is lost only when it has been one for ten minutes."""
+    scene.ends(lines=3, counts=Counts(3, 3, 0))
+    content = scene.east.contents.pop("file-out")
+
+    for _ in range(9):
+        job = await scene.look()
+        scene.bench.clock.step(60)
+        assert job.status.phase is Phase.COLLECTING
+    scene.east.contents["file-out"] = content
+    scene.bench.clock.step(300)
+
+    assert (await scene.look()).status.phase is Phase.SUCCEEDED
+
+
+async def test_a_cancelled_batch_without_answers_is_cancelled_though_its_files_are_not_there(scene):
+    """Nothing was answered, so nothing is lost."""
+    scene.ends(lines=0, counts=Counts(3, 0, 0), state="cancelled")
+    del scene.east.contents["file-out"]
+
+    job = await scene.look()
+
+    assert job.status.phase is Phase.CANCELLED
+
+
+@pytest.mark.parametrize("content", [None, b""])
+async def test_a_failed_batch_that_names_files_is_sorted_by_its_errors(scene, content: bytes | None):
+    """Azure names result files of a batch that had no room: they are empty or not there, and the job waits for room."""
+    first = scene.batch_id
+    scene.ends(lines=0, counts=Counts(0, 0, 0), state="failed")
+    scene.east.contents = {} if content is None else {"file-out": content}
+    scene.east.become(first, "failed", errors=(BatchError("token_limit_exceeded"),))
+    scene.process.accounts.learn("team/east", scene.east.held[first])
+
+    job = await scene.look()
+
+    assert job.status.attempts[-1].result == "QuotaExceeded"
+    assert job.status.shards[0].failures == 0
+    assert scene.sink.written == {}
