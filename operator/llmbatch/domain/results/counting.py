@@ -192,16 +192,11 @@ def _read(text: bytes | None) -> _Line:
     try:
         return _LINE.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        return _LINE.decode(msgspec.json.encode(_mended(read_patiently(text))))
-
-
-def _mended(value: Any) -> Any:
-    """The value with half surrogate pairs replaced, which JSON cannot hold in UTF-8."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, dict):
-        return {_mended(key): _mended(part) for key, part in value.items()}
-    return [_mended(part) for part in value] if isinstance(value, list) else value
+        found = read_patiently(text)
+    try:
+        return _LINE.decode(msgspec.json.encode(found))
+    except RecursionError:
+        raise ValueError("the line is nested too deep") from None
 
 
 def tokens_of(usage: Any) -> tuple[Tokens, int]:

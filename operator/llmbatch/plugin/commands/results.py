@@ -12,6 +12,7 @@ from typing import Annotated, Protocol
 
 import typer
 
+from llmbatch.api import BatchJob
 from llmbatch.domain.errors import SourceNotFound
 from llmbatch.plugin.connection import connected
 from llmbatch.plugin.exits import Exit, Stop, run, say
@@ -53,7 +54,9 @@ def results(
 
 async def _results(name: str, file: File, path: str, where: Where) -> Exit:
     async with connected(where) as connection:
-        found = await results_of(connection, name)
+        job = await connection.kube.get(BatchJob, connection.namespace, name)
+        counts = job.status.request_counts if job else None
+        found = await results_of(connection, name, job)
         size = newlines = 0
         try:
             with written(path) as target:
@@ -62,15 +65,22 @@ async def _results(name: str, file: File, path: str, where: Where) -> Exit:
                     size += len(chunk)
                     newlines += chunk.count(b"\n")
         except SourceNotFound:
-            raise Stop(_absent(name, file, found.place)) from None
+            raise Stop(absent(name, file, found.place, counts.failed if counts else None)) from None
     if path != STDOUT:
         say(f"{path}: {newlines} lines, {size} bytes, from {found.place}")
     return Exit.DONE
 
 
-def _absent(name: str, file: File, place: str) -> str:
-    if file == ERRORS:
+def absent(name: str, file: File, place: str, failed: int | None) -> str:
+    """Why there is no such file. Some providers put refused requests among the answers; ``failed`` is None where nobody
+    counted."""
+    if file == ERRORS and failed == 0:
         return f"BatchJob {name} has no {file} at {place}: no request failed"
+    if file == ERRORS and failed is None:
+        return f"there is no {file} of BatchJob {name} at {place}; requests that failed, if any, are in {OUTPUT}"
+    if file == ERRORS:
+        where = f"the {failed} requests that failed are in {OUTPUT}; see: kubectl llmbatch errors {name}"
+        return f"BatchJob {name} has no {file} at {place}: {where}"
     return f"BatchJob {name} has no {file} at {place}: no request was answered; see: kubectl llmbatch errors {name}"
 
 

@@ -39,9 +39,8 @@ class Results(Protocol):
         ...
 
 
-async def results_of(connection: Connection, name: str) -> Results:
-    """The results of the job of that name, or of one that is gone and left them. Raises Stop."""
-    job = await connection.kube.get(BatchJob, connection.namespace, name)
+async def results_of(connection: Connection, name: str, job: BatchJob | None) -> Results:
+    """The results of a job, or of one of that name that is gone and left them. Raises Stop."""
     return await _left_behind(connection, name) if job is None else await results_for(connection, job)
 
 

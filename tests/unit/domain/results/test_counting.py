@@ -171,6 +171,17 @@ def test_what_strict_json_refuses_is_read_with_patience(written: bytes, want: st
     assert (got.lines_ok, got.unreadable, got.usage.input_tokens, got.usage.output_tokens) == (1, 0, 100, 50), want
 
 
+@pytest.mark.parametrize("depth", [*range(100, 1000, 100), *range(960, 1000), 100_000])
+@pytest.mark.parametrize("odd", [b"NaN", b'"\\ud83d"', b"7"])
+def test_no_depth_of_nesting_takes_results_from_the_others(depth: int, odd: bytes):
+    """A line that needs patience and is nested deep is understood, or it is one that nobody understands."""
+    deep = b'{"response":{"status_code":200,"body":{"x":' + odd + b',"y":' + b"[" * depth + b"]" * depth + b"}}}"
+    got = totals(deep + b"\n" + a_result())
+
+    assert got.lines_ok == 2 - got.unreadable
+    assert got.unreadable == (depth == 100_000) or depth > 900
+
+
 CASES = Path(__file__).resolve().parents[3] / "support" / "cases" / "results"
 
 

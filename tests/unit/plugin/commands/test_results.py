@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from llmbatch.plugin.commands.errors import FailedRequest, failed_request, table
-from llmbatch.plugin.commands.results import written
+from llmbatch.plugin.commands.results import absent, written
 from llmbatch.plugin.exits import Stop
-from llmbatch.plugin.terminal.printing import Look, Shown, lines
+from llmbatch.plugin.options import Format
+from llmbatch.plugin.terminal.printing import Look, Shown, lines, show
+from llmbatch.storage.sink import ERRORS
 from support.plugin import invoked
 
 
@@ -169,6 +171,26 @@ def test_a_line_that_cannot_be_read_counts_as_failed(line):
 
     assert found is not None
     assert found.code == "unreadable_line"
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_half_of_a_surrogate_pair_is_shown_in_every_form(form: Format, capsys):
+    """A cut emoji in a provider's words ends no listing: no output of ours can hold it, so it is a question mark."""
+    found = failed_request(
+        b'{"custom_id":"a","response":{"status_code":400,"body":{"error":{"message":"No \\ud83d"}}}}'
+    )
+
+    assert found is not None
+    show(form, lambda: [found.message], lambda: table([found]), empty="")
+    assert "No ?" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("failed", "said"), [(0, "no request failed"), (2, "2 requests that failed are in output"), (None, "if any")]
+)
+def test_an_absent_file_of_errors_is_no_claim_that_none_failed(failed: int | None, said: str):
+    """Some providers put refused requests among the answers, and a job that is gone tells no counts."""
+    assert said in absent("run-1", ERRORS, "the provider", failed)
 
 
 @pytest.mark.parametrize("line", [b"", b" \t"])
