@@ -201,6 +201,7 @@ def _jobs_that_ended_well() -> Iterator[State]:
     yield WELL.of("cancelled before it ran", told(cancelled, observed()))
     unreadable = batch("completed", done=3, totals=totals(2, 1, unreadable=1, failed_in=frozenset({"output"})))
     yield WELL.of("a result that nobody can read", told(run, unreadable))
+    yield WELL.of("a result of no request", told(run, batch("completed", done=3, totals=totals(3, nameless=1))))
     yield WELL.of("cancelled while it ran", told(cancelled.submitted(), batch("cancelled", totals=totals(0))))
     hook = stored(told(cancelled, observed()))
     hook["metadata"]["annotations"] = {"argocd.argoproj.io/hook": "Sync"}

@@ -159,6 +159,9 @@ class BatchFileStatus(Model):
     sha256: str | None = Field(default=None, max_length=64, description="Hash of the input; it binds the content.")
     estimated_input_tokens: int | None = Field(default=None, description="Bytes of the bodies / 4.")
     endpoint: str | None = Field(default=None, max_length=64, description="The lines' URL, with /v1.")
+    custom_id_digest: str | None = Field(
+        default=None, max_length=32, description="Digest of the lines' ids; results whose ids have another are told."
+    )
     errors: Annotated[list[FileError], Field(max_length=20)] = Field(default=[], description="The first 20 errors.")
     deployments: Annotated[list[FileDeployment], Field(max_length=256)] = Field(
         default=[],

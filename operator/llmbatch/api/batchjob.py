@@ -262,6 +262,9 @@ class BatchJobStatus(Model):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["index"]},
     )
     request_counts: RequestCounts | None = Field(default=None, description="How far the job is.")
+    custom_id_digest: str | None = Field(
+        default=None, max_length=32, description="Digest of the input's ids, from its BatchFile."
+    )
     progress: str | None = Field(default=None, max_length=40, description="Done/total, for the table.")
     usage: Usage | None = Field(default=None, description="Tokens used.")
     cost: Cost | None = Field(default=None, description="What it cost.")

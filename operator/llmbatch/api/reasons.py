@@ -82,6 +82,7 @@ class Reason(StrEnum):
     COMPLETED = "Completed"
     COMPLETED_WITH_FAILURES = "CompletedWithFailures"
     COMPLETED_WITH_UNREADABLE_RESULTS = "CompletedWithUnreadableResults"
+    COMPLETED_WITH_UNMATCHED_RESULTS = "CompletedWithUnmatchedResults"
     ALL_REQUESTS_FAILED = "AllRequestsFailed"
     INPUT_FILE_INVALID = "InputFileInvalid"
     TARGET_MODEL_AMBIGUOUS = "TargetModelAmbiguous"

@@ -36,6 +36,7 @@ def with_report(file: BatchFile, report: InputReport) -> BatchFile:
             "sha256": report.sha256,
             "estimated_input_tokens": report.estimated_input_tokens,
             "endpoint": report.endpoint,
+            "custom_id_digest": report.custom_id_digest,
             "errors": list(report.errors),
         }
     )

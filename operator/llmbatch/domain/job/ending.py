@@ -142,6 +142,9 @@ def _completion(job: BatchJob, batches: Sequence[RemoteBatch], totals: Totals) -
     if totals.unreadable:
         message = f"{done} requests answered, {failed} failed, see {where}{more}"
         return Finish(Phase.SUCCEEDED, Reason.COMPLETED_WITH_UNREADABLE_RESULTS, message)
+    if totals.unmatched:
+        message = f"{done} requests answered, {failed} failed{more}"
+        return Finish(Phase.SUCCEEDED, Reason.COMPLETED_WITH_UNMATCHED_RESULTS, message)
     if failed:
         message = f"{done} requests answered, {failed} failed; see why in {where}{more}"
         return Finish(Phase.SUCCEEDED, Reason.COMPLETED_WITH_FAILURES, message)
@@ -161,6 +164,12 @@ def _oddities(totals: Totals) -> str:
         said += (
             f"; {totals.unreadable} lines cannot be read by anybody: they are in the output as they came, and the"
             " provider's files were kept"
+        )
+    if totals.unmatched:
+        least = "at least " if totals.foreign is None else ""
+        said += (
+            f"; {least}{totals.unmatched} results cannot be matched to a request: they have no custom_id, or one that"
+            " is not of the file; they are in the output, and the provider's files were kept"
         )
     if totals.repeated:
         said += f"; {totals.repeated} lines repeat a request that has a result, and were counted once"

@@ -13,7 +13,7 @@ from llmbatch.domain.backoff import spread, whole
 from llmbatch.domain.conditions import ConditionSet, condition
 from llmbatch.domain.job.record import Pending, annotated, next_attempt, shards
 from llmbatch.domain.job.rules import PHASES
-from llmbatch.domain.job.steps import AwaitQuota, Close, Finish, Wait
+from llmbatch.domain.job.steps import AwaitQuota, Close, FileSeen, Finish, Wait
 from llmbatch.domain.remote import Counts, RemoteBatch, Tag
 from llmbatch.domain.results.counting import Totals
 
@@ -74,11 +74,11 @@ def resubmitted(job: BatchJob, index: int, route: str, batch: RemoteBatch, now: 
     return submitted(job, index, route, batch, now, attempt=attempt)
 
 
-def expecting(job: BatchJob, model: str, requests: int) -> BatchJob:
-    """The job with the model it runs on and how many requests its file has: so many results are expected."""
-    if job.status.request_counts is None and requests:
-        job = with_status(job, request_counts=RequestCounts(total=requests), progress=f"0/{requests}")
-    return with_status(job, model_name=model)
+def expecting(job: BatchJob, model: str, file: FileSeen) -> BatchJob:
+    """The job with the model it runs on, and how many requests of which ids its file has: such results are expected."""
+    if job.status.request_counts is None and file.requests:
+        job = with_status(job, request_counts=RequestCounts(total=file.requests), progress=f"0/{file.requests}")
+    return with_status(job, model_name=model, custom_id_digest=file.custom_id_digest)
 
 
 def in_doubt(job: BatchJob, index: int, pending: Pending) -> BatchJob:

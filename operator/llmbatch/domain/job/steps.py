@@ -34,6 +34,7 @@ class FileSeen:
     endpoint: str | None = None
     tokens: int = 0
     requests: int = 0
+    custom_id_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,8 @@ class InputReport:
     ``sha256`` and ``bytes`` are of the input as read, byte order mark and blank lines included. ``model`` is the
     lines' own, None where they name none. ``payload_bytes`` are the request lines without their line feeds,
     ``url_bytes`` and ``model_bytes`` the part of them that translation replaces, as JSON with quotes;
-    ``empty_bodies`` are the bodies without any member. ``error_count`` is at least what it says: counting ends at
-    ENOUGH_ERRORS.
+    ``empty_bodies`` are the bodies without any member, ``custom_id_digest`` is of all ids. ``error_count`` is at least
+    what it says: counting ends at ENOUGH_ERRORS.
     """
 
     requests: int
@@ -57,6 +57,7 @@ class InputReport:
     url_bytes: int = 0
     model_bytes: int = 0
     empty_bodies: int = 0
+    custom_id_digest: str | None = None
 
     @property
     def valid(self) -> bool:
@@ -119,13 +120,20 @@ class Lines:
 class Seen:
     """A set of texts of which a million takes 25 MB: 16 bytes each, in buckets.
 
-    The bucket comes from Python's own salted hash, so no input can be made to fill a single one.
+    The bucket comes from Python's own salted hash, so no input can be made to fill a single one. ``digest`` is the same
+    for the same texts in any order, in every process.
     """
 
     _SIZE = 16
 
     def __init__(self) -> None:
         self._buckets: dict[int, bytearray] = {}
+        self._sum = 0
+
+    @property
+    def digest(self) -> str:
+        """Of all texts together, 32 hexadecimal digits."""
+        return f"{self._sum % 2 ** (8 * self._SIZE):032x}"
 
     def add(self, text: str) -> bool:
         """Whether the text was not there yet."""
@@ -136,6 +144,7 @@ class Seen:
             at = bucket.find(digest, at + 1)
         if at < 0:
             bucket += digest
+            self._sum += int.from_bytes(digest)
         return at < 0
 
 
@@ -228,6 +237,7 @@ class InputCheck:
             url_bytes=self._url_bytes,
             model_bytes=self._model_bytes,
             empty_bodies=self._empty_bodies,
+            custom_id_digest=self._seen.digest,
         )
 
     def _error(self, line: int | None, bad: _Bad) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from llmbatch.api.batchjob import Cost, Usage
 from llmbatch.domain.errors import BadAnswer
-from llmbatch.domain.requests.validation import BLANK, Lines
+from llmbatch.domain.requests.validation import BLANK, Lines, Seen
 from llmbatch.domain.results.cost import Bill, PriceBook, Tokens
 from llmbatch.domain.results.patience import read_patiently
 
@@ -63,6 +63,12 @@ class Totals:
     """Part of ``lines_failed``: lines that nobody understands."""
     repeated: int = 0
     """Lines of requests that have a result already; counted nowhere else."""
+    nameless: int = 0
+    """Part of ``lines``: those without an id, which name no request. Unreadable ones are not among them."""
+    custom_id_digest: str = ""
+    """Digest of the ids, as that of the input."""
+    foreign: int | None = 0
+    """Part of ``lines``: those whose id is not of the input; None where nobody knows how many there are."""
     failed_in: frozenset[str] = frozenset()
     """Which of the files, ``output`` and ``error``, the failed lines are in."""
     usage: Usage = field(default_factory=Usage)
@@ -73,12 +79,22 @@ class Totals:
         """Requests that have a result."""
         return self.lines_ok + self.lines_failed
 
+    @property
+    def unmatched(self) -> int:
+        """Lines that belong to no request of the input; at least so many, where ``foreign`` is None."""
+        return max(1, self.nameless) if self.foreign is None else self.nameless + self.foreign
+
+    def is_suspicious(self, custom_id_digest: str | None, requests: int) -> bool:
+        """Whether lines may belong to no request of an input of so many requests, with this digest of their ids."""
+        whole = custom_id_digest is not None and not self.unreadable and self.lines >= requests
+        return bool(self.nameless) or (whole and self.custom_id_digest != custom_id_digest)
+
 
 class ResultCounter:
     """Adds up the output and the error file of a batch, fed in any pieces and in any order of the two.
 
     A line that strict JSON refuses is read with patience; one that nobody understands counts as failed. More than
-    ``max_lines`` of both files together raise BadAnswer. Memory is that of the longest line, and 60 bytes for each
+    ``max_lines`` of both files together raise BadAnswer. Memory is that of the longest line, and 25 bytes for each
     custom_id. Short lines take up to 1 µs a byte: 16 KiB at a time hold the loop for at most 20 ms.
     """
 
@@ -87,7 +103,11 @@ class ResultCounter:
         self._max_lines = max_lines
         self._files = {"output": Lines(RESULT_LINE_BYTES), "error": Lines(RESULT_LINE_BYTES)}
         self._digests = {"output": hashlib.sha256(), "error": hashlib.sha256()}
-        self._seen: set[int] = set()
+        self._seen = Seen()
+        self._named = 0
+        self._nameless = 0
+        self._input_lines = Lines(RESULT_LINE_BYTES)
+        self._matched = 0
         self._ok = 0
         self._failed = {"output": 0, "error": 0}
         self._unreadable = 0
@@ -110,6 +130,17 @@ class ResultCounter:
         """Of all that was fed: two readings of the same files have the same."""
         return "".join(digest.hexdigest() for digest in self._digests.values())
 
+    def feed_input(self, chunk: bytes) -> None:
+        """The next bytes of the requests, after ``finish``: which of the results' ids are theirs."""
+        for line in self._input_lines.feed(chunk):
+            self._match(line)
+
+    def foreign(self) -> int:
+        """How many ids are not of the requests, once all of them were fed."""
+        for line in self._input_lines.finish():
+            self._match(line)
+        return self._named - self._matched
+
     def finish(self) -> Totals:
         """The totals, once both files were fed to their ends."""
         for name, lines in self._files.items():
@@ -119,6 +150,8 @@ class ResultCounter:
             lines_failed=sum(self._failed.values()),
             unreadable=self._unreadable,
             repeated=self._repeated,
+            nameless=self._nameless,
+            custom_id_digest=self._seen.digest,
             failed_in=frozenset(name for name, failed in self._failed.items() if failed),
             usage=Usage(
                 input_tokens=self._input,
@@ -150,21 +183,21 @@ class ResultCounter:
             self._unreadable += 1
             self._failed[name] += 1
             return
-        if self._is_repeated(line.custom_id):
-            self._repeated += 1
+        custom_id = _value(line.custom_id)
+        if not isinstance(custom_id, str) or not custom_id:
+            self._nameless += 1
+        elif self._seen.add(custom_id):
+            self._named += 1
         else:
-            self._add(name, line)
+            self._repeated += 1
+            return
+        self._add(name, line)
 
-    def _is_repeated(self, custom_id: msgspec.Raw) -> bool:
-        """Whether the request has a result already. What is no id names no request."""
-        written = bytes(custom_id)
-        if written[:1] != b'"':
-            return False
-        digest = hash(written)
-        if digest in self._seen:
-            return True
-        self._seen.add(digest)
-        return False
+    def _match(self, text: bytes | None) -> None:
+        """An id of the input that no result has is taken in too: nothing is asked of ``_seen`` any more."""
+        if text and text.strip(BLANK):
+            custom_id = _value(_read(text).custom_id)
+            self._matched += isinstance(custom_id, str) and not self._seen.add(custom_id)
 
     def _add(self, name: str, line: _Line) -> None:
         response = _decoded(_RESPONSE, line.response)

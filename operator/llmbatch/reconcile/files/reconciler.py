@@ -277,4 +277,5 @@ def _from_status(file: BatchFile) -> InputReport:
         errors=(),
         error_count=0,
         max_line_bytes=0,
+        custom_id_digest=status.custom_id_digest,
     )

@@ -85,7 +85,8 @@ class Collection:
             return
         wanted = promised(run.job, found.batches)
         run.observed = replace(run.observed, totals=found.totals, output_problem=found.refusal)
-        whole = 0 < wanted <= found.totals.lines and not found.totals.unreadable
+        odd = found.totals.unreadable or found.totals.unmatched
+        whole = 0 < wanted <= found.totals.lines and not odd
         run.verified = found.output is not None and whole
         run.job = jobstatus.collected(run.job, found.totals, found.output)
 

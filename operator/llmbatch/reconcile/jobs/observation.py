@@ -133,7 +133,7 @@ class Observation:
         wanted = job.spec.target_model_name
         if seen.valid and (wanted in seen.models if wanted else len(seen.models) == 1):
             model = model_of(job, seen)
-            run.job = jobstatus.expecting(job, model, seen.requests)
+            run.job = jobstatus.expecting(job, model, seen)
             run.uploads = {
                 copy.file_id: copy.upload_time
                 for entry in file.status.deployments
@@ -224,4 +224,5 @@ def _file_seen(file: BatchFile) -> FileSeen:
         endpoint=file.status.endpoint,
         tokens=file.status.estimated_input_tokens or 0,
         requests=file.status.requests or 0,
+        custom_id_digest=file.status.custom_id_digest,
     )

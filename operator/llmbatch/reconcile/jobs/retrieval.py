@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
@@ -237,11 +237,36 @@ class Retrieval:
                 await self._read(deployment, batches, again, None)
                 if again.digest != counter.digest:
                     raise BadAnswer("the result files differ from one reading to the next; they are read again")
+            totals = await self._matched(job, deployment, batches, counter, totals)
             if writer is None or sink is None or _is_nothing(batches, totals):
                 return totals, None
             await writer.write(SUMMARY, _summary(job, batches, totals))
             written = await writer.commit()
             return totals, CollectedOutput(location=sink.location, bytes=written, lines=totals.lines)
+
+    async def _matched(
+        self,
+        job: BatchJob,
+        deployment: ModelDeployment,
+        batches: tuple[RemoteBatch, ...],
+        counter: ResultCounter,
+        totals: Totals,
+    ) -> Totals:
+        """The totals with the number of results that are of no request; the input is read for it only where the ids
+        are not those of the file."""
+        known = job.status.request_counts.total if job.status.request_counts else 0
+        if not totals.is_suspicious(job.status.custom_id_digest, known):
+            return totals
+        try:
+            _, provider = await self._accounts.open(deployment)
+            for batch in batches:
+                async with provider.download(batch.input_file_id or "") as chunks:
+                    async for chunk in _bounded(chunks):
+                        counter.feed_input(chunk)
+            return replace(totals, foreign=counter.foreign())
+        except (LLMBatchError, ValueError):
+            # Results do not wait for an input that is gone.
+            return replace(totals, foreign=None)
 
     async def _read(
         self,

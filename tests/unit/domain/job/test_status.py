@@ -14,7 +14,7 @@ from llmbatch.domain.job import status as jobstatus
 from llmbatch.domain.job.record import ShardRecord
 from llmbatch.domain.job.steps import AwaitQuota, Close, Finish, Wait
 from llmbatch.domain.remote import Counts
-from support.builders import CREATED, FILE_ID, NOW, a_batch, a_job, a_tag, totals
+from support.builders import CREATED, FILE_ID, NOW, a_batch, a_file, a_job, a_tag, totals
 
 RUNNING = Wait(Phase.IN_PROGRESS, Reason.RUNNING, "batch batch_1 is in_progress on team/east")
 HELD = Wait(Phase.SUSPENDED, Reason.SUSPENDED, "held")
@@ -126,7 +126,8 @@ def test_progress_is_told_in_counts_and_for_the_table():
 
 def test_the_files_requests_are_told_from_the_start_and_not_forgotten():
     """0 of 1000 before the provider counts anything; another attempt counts anew."""
-    job = jobstatus.expecting(a_job().submitted().build(), "gpt", 1000)
+    job = jobstatus.expecting(a_job().submitted().build(), "gpt", a_file(requests=1000, custom_id_digest="d"))
+    assert job.status.custom_id_digest == "d"
     empty = jobstatus.progressed(job, [a_batch(counts=Counts())], NOW)
     step = Close(0, Reason.QUOTA, "no", counted=True, refused=True, input_lost=False, retry_after=timedelta(0))
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from llmbatch.api.batchjob import Usage
 from llmbatch.api.modeldeployment import Pricing
 from llmbatch.domain.errors import BadAnswer
+from llmbatch.domain.requests.validation import InputCheck
 from llmbatch.domain.results.cost import PriceBook, Tokens
 from llmbatch.domain.results.counting import RESULT_LINE_BYTES, ResultCounter, Totals, tokens_of
 from support.results import a_chat_usage, a_result, an_unanswered
@@ -199,6 +200,7 @@ CASES = Path(__file__).resolve().parents[3] / "support" / "cases" / "results"
         ("reasoning-beside-the-completion", 2, 0, 0, 0, (2000, 2000)),
         ("no-error-as-an-empty-object", 3, 0, 0, 0, (300, 150)),
         ("refused-among-the-answers", 1, 2, 0, 0, (100, 50)),
+        ("answers-without-their-ids", 4, 0, 0, 0, (400, 200)),
     ],
 )
 def test_results_as_providers_have_been_seen_to_write_them(
@@ -209,6 +211,43 @@ def test_results_as_providers_have_been_seen_to_write_them(
 
     assert (got.lines_ok, got.lines_failed, got.unreadable, got.repeated) == (ok, failed, unreadable, repeated)
     assert (got.usage.input_tokens, got.usage.output_tokens) == tokens
+
+
+def an_input(*custom_ids: str) -> bytes:
+    """Request lines with these ids."""
+    body = {"model": "gpt", "messages": []}
+    lines = ({"custom_id": id_, "method": "POST", "url": "/v1/chat/completions", "body": body} for id_ in custom_ids)
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def digest_of(requests: bytes) -> str | None:
+    """The digest of the ids, as the validation of the file makes it."""
+    check = InputCheck(None)
+    check.feed(requests)
+    return check.finish().custom_id_digest
+
+
+@pytest.mark.parametrize(
+    ("results", "nameless", "suspicious", "foreign"),
+    [
+        ([{"custom_id": "b"}, {"custom_id": "a"}, {"custom_id": "é"}], 0, False, 0),
+        ([{"custom_id": "b"}, {"custom_id": "a"}, {"custom_id": "z"}], 0, True, 1),
+        ([{"custom_id": "b"}, {"custom_id": None}, {"custom_id": "é"}], 1, True, 0),
+        ([{}, {"custom_id": 7}, {"custom_id": ""}], 3, True, 0),
+        ([{"custom_id": "a"}, {"custom_id": None}, {"custom_id": "z"}, {}], 2, True, 1),
+        ([{"custom_id": "a"}], 0, False, 0),
+    ],
+)
+def test_results_of_no_request_are_noticed(results: list[Any], nameless: int, suspicious: bool, foreign: int):
+    """By the digest of the ids, in any order and however they are escaped; the input itself tells how many."""
+    requests = an_input("a", "b", "é")
+    counter = ResultCounter(PriceBook(PRICING, "openai", NOW))
+    counter.feed_output(b"\n".join(json.dumps(line).encode() for line in results))
+    got = counter.finish()
+    counter.feed_input(requests)
+
+    assert (got.nameless, got.is_suspicious(digest_of(requests), 3)) == (nameless, suspicious)
+    assert counter.foreign() == foreign
 
 
 def test_usage_that_is_missing_is_counted():

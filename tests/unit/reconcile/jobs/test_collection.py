@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +15,13 @@ from llmbatch.api.batchjob import BatchJob, Phase
 from llmbatch.domain.errors import OutputDenied, OutputFailed, StorageError
 from llmbatch.domain.job.ending import RESULTS_WITHIN
 from llmbatch.domain.remote import BatchError, Counts
+from llmbatch.domain.requests.validation import InputCheck
 from llmbatch.engine.queue import WorkQueue
 from llmbatch.reconcile.jobs.retrieval import Later, Retrievals, Retrieved
 from support.job_bench import RUN, Bench, Process, Provider
 from support.virtual_time import VirtualClock
+
+CASES = Path(__file__).resolve().parents[3] / "support" / "cases" / "results"
 
 
 def answered(lines: int) -> bytes:
@@ -402,3 +406,45 @@ async def test_a_failed_batch_that_names_files_is_sorted_by_its_errors(scene, co
     assert job.status.attempts[-1].result == "QuotaExceeded"
     assert job.status.shards[0].failures == 0
     assert scene.sink.written == {}
+
+
+@pytest.mark.parametrize("input_is_there", [True, False])
+async def test_results_that_belong_to_no_request_are_delivered_and_told(scene, input_is_there: bool):
+    """One good line, one with null, one with another id, one without the key: all are counted, and three are told."""
+    ids = ("r-1", "r-2", "r-3", "r-4")
+    requests = b"".join(b'{"custom_id":"%s","body":{}}\n' % id_.encode() for id_ in ids)
+    scene.ends(lines=0, counts=Counts(4, 4, 0))
+    scene.east.contents["file-out"] = (CASES / "answers-without-their-ids.jsonl").read_bytes()
+    if input_is_there:
+        scene.east.contents[scene.east.held[scene.batch_id].input_file_id] = requests
+
+    job = await scene.look()
+
+    told = next(found for found in job.status.conditions if found.type == "Complete")
+    assert (job.status.phase, told.reason) == (Phase.SUCCEEDED, "CompletedWithUnmatchedResults")
+    assert (" 3 results" if input_is_there else " at least 2 results") in told.message
+    assert (job.status.progress, job.status.usage.input_tokens) == ("4/4", 400)
+    assert scene.sink.written["output.jsonl"] == scene.east.contents["file-out"]
+    assert scene.east.deleted == []
+
+
+async def test_an_id_that_is_not_of_the_file_is_noticed_by_its_digest(scene):
+    """Each line has an id, and there are as many as requests; only the file's digest says that one is another's."""
+    bench = scene.bench
+    digest = InputCheck(None)
+    digest.feed(
+        requests := b"".join(
+            b'{"custom_id":"%d","method":"POST","url":"/v1/embeddings","body":{}}\n' % n for n in range(3)
+        )
+    )
+    status = bench.stored().status.model_copy(update={"custom_id_digest": digest.finish().custom_id_digest})
+    bench.cluster.stored[RUN] = bench.stored().model_copy(update={"status": status})
+    scene.ends(lines=3, counts=Counts(3, 3, 0))
+    scene.east.contents["file-out"] = answered(3).replace(b'"custom_id":"2"', b'"custom_id":"another"')
+    scene.east.contents[scene.east.held[scene.batch_id].input_file_id] = requests
+
+    job = await scene.look()
+
+    told = next(found for found in job.status.conditions if found.type == "Complete")
+    assert told.reason == "CompletedWithUnmatchedResults"
+    assert "; 1 results cannot be matched" in told.message
