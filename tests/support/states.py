@@ -211,7 +211,8 @@ def _jobs_that_ended_well() -> Iterator[State]:
 
 def _jobs_that_failed() -> Iterator[State]:
     run = a_job().submitted()
-    late = run.with_status(phase="Collecting", phaseTime=rfc3339(NOW - timedelta(hours=1)))
+    late = run.with_status(phase="Collecting", unansweredSince=rfc3339(NOW - timedelta(hours=1)))
+    stuck = run.with_status(phase="Collecting", phaseTime=rfc3339(NOW - timedelta(days=2)))
     conflict = Problem(Reason.OUTPUT_CONFLICT, "ConfigMap answers exists")
     too_large = Problem(Reason.OUTPUT_TOO_LARGE, "use url")
     for name, builder, seen in (
@@ -228,6 +229,7 @@ def _jobs_that_failed() -> Iterator[State]:
         ("its output exists", run, batch("completed", done=3, totals=totals(3), output_problem=conflict)),
         ("its output is too large", run, batch("completed", done=3, totals=totals(3), output_problem=too_large)),
         ("its results are incomplete", late, batch("completed", done=3, totals=totals(2))),
+        ("its results cannot be read for days", stuck, batch("completed", done=3, collect_problem=AWAY)),
         ("its results are lost", late, batch("completed", totals=totals(0))),
     ):
         yield BROKEN.of(name, told(builder, seen))

@@ -245,7 +245,8 @@ class BatchJobStatus(Model):
     phase: Phase = Field(default=Phase.PENDING, description="Where the job is, in one word for people.")
     phase_time: Time | None = Field(default=None, description="Since when it is in this phase.")
     unanswered_since: Time | None = Field(
-        default=None, description="Since when the provider does not answer to a cancel. Given up after 10 minutes."
+        default=None,
+        description="Since when a cancel is not answered, or results are missing. Given up after 10 minutes.",
     )
     conditions: Conditions = Field(
         default=[], description="Routed, Submitted, Complete, Failed, Finished, Suspended, Reconciling, Stalled."

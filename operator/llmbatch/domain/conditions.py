@@ -44,6 +44,12 @@ def condition(conditions: Iterable[Condition], kind: ConditionType) -> Condition
     return next((found for found in conditions if found.type == kind), None)
 
 
+def why(conditions: Iterable[Condition]) -> Condition | None:
+    """What says why something goes on, waits or has stalled."""
+    found = list(conditions)
+    return condition(found, ConditionType.RECONCILING) or condition(found, ConditionType.STALLED)
+
+
 def holds(conditions: Iterable[Condition], kind: ConditionType) -> bool:
     """Whether a condition is there and True."""
     found = condition(conditions, kind)

@@ -10,7 +10,7 @@ from llmbatch.api.reasons import Reason
 from llmbatch.domain.backoff import FAULT
 from llmbatch.domain.job.failures import Fault, classify
 from llmbatch.domain.job.record import annotated, shards
-from llmbatch.domain.job.steps import Close, Collect, Finish, Observed, Step, Wait
+from llmbatch.domain.job.steps import Close, Collect, Finish, Observed, Problem, Step, Wait
 from llmbatch.domain.job.stopping import stop, time_in
 from llmbatch.domain.remote import BatchState, RemoteBatch
 from llmbatch.domain.results.counting import Totals
@@ -18,6 +18,8 @@ from llmbatch.domain.results.counting import Totals
 RESULTS_WITHIN = timedelta(minutes=10)
 """How long results that a completed batch must have are looked for."""
 FIRST_LOOK_AGAIN = timedelta(seconds=10)
+STALLED_AFTER = timedelta(days=1)
+"""How long results that cannot be read are tried before a person is asked to look."""
 
 
 def ended(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
@@ -29,12 +31,20 @@ def ended(job: BatchJob, seen: Observed, now: datetime) -> Step | None:
         if batch.state is BatchState.FAILED and (not _has_files(batch) or _is_empty(seen.totals)):
             return _failed(job, shard, batch, now)
     if seen.collect_problem:
-        return Wait(Phase.COLLECTING, seen.collect_problem.reason, seen.collect_problem.message, seen.collect_again)
+        return _not_collected(job, seen.collect_problem, seen.collect_again, now)
     if seen.totals is None:
         return Collect(tuple(batches))
     if seen.output_problem:
         return Finish(Phase.FAILED, seen.output_problem.reason, seen.output_problem.message)
     return _missing(job, batches, seen.totals, now) or _outcome(job, batches, seen.totals, now)
+
+
+def _not_collected(job: BatchJob, problem: Problem, again: datetime | None, now: datetime) -> Wait:
+    if problem.reason is Reason.COLLECTING or time_in(job, Phase.COLLECTING, now) < STALLED_AFTER:
+        return Wait(Phase.COLLECTING, problem.reason, problem.message, again)
+    advice = "it is tried on, but has been for over a day: mend what this names, or fetch the files where they are"
+    message = f"{problem.message}; {advice}; deleting the job gives them up"
+    return Wait(Phase.COLLECTING, problem.reason, message, again, stalled=True)
 
 
 def _has_files(batch: RemoteBatch) -> bool:
@@ -62,7 +72,8 @@ def _missing(job: BatchJob, batches: Sequence[RemoteBatch], totals: Totals, now:
     wanted = promised(job, batches)
     if totals.lines >= wanted and (totals.lines or not _completed(batches)):
         return None
-    waited = time_in(job, Phase.COLLECTING, now)
+    since = job.status.unanswered_since if job.status.phase is Phase.COLLECTING else None
+    waited = max(timedelta(0), now - since) if since else timedelta(0)
     left = RESULTS_WITHIN - waited
     if left <= timedelta(0):
         return None

@@ -228,9 +228,8 @@ def _retry(job: BatchJob, shard: Shard, wait: timedelta, now: datetime) -> datet
 
 def waiting(job: BatchJob, step: Wait, now: datetime) -> BatchJob:
     """The job while it goes on."""
+    since = _unanswered_since(job, step, now)
     job = _in_phase(_suspension(job, step.phase is Phase.SUSPENDED, now), step.phase, now)
-    answered = step.phase is not Phase.CANCELLING or step.reason is Reason.CANCELLING
-    since = None if answered else job.status.unanswered_since or now.replace(microsecond=0)
     job = with_status(job, unanswered_since=since)
     first = annotated(job, 0)
     batch = shards(job)[0].batch_id
@@ -246,8 +245,19 @@ def waiting(job: BatchJob, step: Wait, now: datetime) -> BatchJob:
         conditions.set(ConditionType.SUBMITTED, False, step.reason, step.message)
     conditions.set(ConditionType.FINISHED, False, step.reason, unfinished)
     _suspended_condition(job, conditions, submitted=bool(first.pending or first.batch_id))
-    conditions.set(ConditionType.RECONCILING, True, step.reason, step.message)
+    going = ConditionType.STALLED if step.stalled else ConditionType.RECONCILING
+    conditions.set(going, True, step.reason, step.message)
     return with_status(job, conditions=conditions.list(), observed_generation=job.metadata.generation)
+
+
+def _unanswered_since(job: BatchJob, step: Wait, now: datetime) -> datetime | None:
+    """Since when a cancel has no answer, or results are missing; other troubles do not end that."""
+    known = job.status.unanswered_since if job.status.phase is step.phase else None
+    if step.phase is Phase.CANCELLING and step.reason is not Reason.CANCELLING:
+        return known or now.replace(microsecond=0)
+    if step.phase is Phase.COLLECTING:
+        return known or (now.replace(microsecond=0) if step.reason is Reason.RESULTS_INCOMPLETE else None)
+    return None
 
 
 def deletion_waits(job: BatchJob, message: str, now: datetime) -> BatchJob:

@@ -190,6 +190,8 @@ class Wait:
     reason: Reason
     message: str
     until: datetime | None = None
+    stalled: bool = False
+    """It has lasted so long that a person must look, though it is tried on."""
 
 
 @dataclass(frozen=True, slots=True)

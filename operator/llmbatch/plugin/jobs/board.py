@@ -12,7 +12,7 @@ from llmbatch.api import BatchJob
 from llmbatch.api.base import rfc3339
 from llmbatch.api.batchjob import Cost, Phase
 from llmbatch.api.reasons import ConditionType, Reason
-from llmbatch.domain.conditions import condition
+from llmbatch.domain.conditions import condition, why
 from llmbatch.plugin.jobs.progress import bar, left_text, rate_text
 from llmbatch.plugin.jobs.spending import amount_of
 from llmbatch.plugin.terminal.printing import NONE, Cell, Column, Look, Style, Table, fitted, lines, printable
@@ -55,7 +55,7 @@ class Row:
 def state_of(job: BatchJob) -> str:
     """The phase, with the reason where that says more."""
     phase = job.status.phase
-    told = condition(job.status.conditions, ConditionType.FINISHED if phase.finished else ConditionType.RECONCILING)
+    told = condition(job.status.conditions, ConditionType.FINISHED) if phase.finished else why(job.status.conditions)
     return phase.value if told is None or told.reason in _EXPECTED else f"{phase.value} ({told.reason})"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from llmbatch.api import BatchFile, BatchJob, ModelDeployment
 from llmbatch.api.base import Resource
 from llmbatch.api.reasons import ConditionType, Reason
-from llmbatch.domain.conditions import condition
+from llmbatch.domain.conditions import condition, why
 from llmbatch.domain.job.record import credible, recorded, shards
 from llmbatch.engine.queue import Key
 from llmbatch.reconcile.index.by_model import KeysByModel
@@ -222,7 +222,7 @@ class Index:
         record = recorded(job, shards(job)[0])
         model = job.spec.target_model_name or status.model_name
         before = self.jobs.get(key_of(job))
-        goes_on = condition(status.conditions, ConditionType.RECONCILING)
+        goes_on = why(status.conditions)
         return JobProjection(
             uid=meta.uid,
             created=meta.creation_timestamp,

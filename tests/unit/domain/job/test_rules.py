@@ -473,9 +473,9 @@ def test_the_lines_and_the_batchs_end_decide_how_the_job_ends(state, spec, ok, f
 
 
 def collecting(since: timedelta) -> JobBuilder:
-    """A job of 1000 requests whose results have been collected for so long."""
+    """A job of 1000 requests whose results have been missing for so long."""
     told = a_job().submitted().with_status(requestCounts={"total": 1000})
-    return told.with_status(phase="Collecting", phaseTime=(NOW - since).isoformat())
+    return told.with_status(phase="Collecting", unansweredSince=(NOW - since).isoformat())
 
 
 def results(ok: int, **fields: Any) -> Observed:
@@ -502,6 +502,33 @@ def test_results_that_stay_missing_are_no_success(lines, reason):
     made = step(collecting(RESULTS_WITHIN), results(lines))
 
     assert ends(made) == (Phase.FAILED, reason)
+
+
+def test_results_are_lost_only_after_they_were_missed_for_a_while():
+    """A sink that was away for an hour is no reason to believe the first 404."""
+    late = a_job().submitted().with_status(phase="Collecting", phaseTime=(NOW - timedelta(hours=1)).isoformat())
+
+    assert waits(step(late, results(0))) == (Phase.COLLECTING, Reason.RESULTS_INCOMPLETE)
+
+
+@pytest.mark.parametrize(
+    ("hours", "reason", "stalled"),
+    [
+        (23, Reason.PROVIDER_ERROR, False),
+        (24, Reason.PROVIDER_ERROR, True),
+        (48, Reason.OUTPUT_DENIED, True),
+        (48, Reason.COLLECTING, False),
+    ],
+)
+def test_results_that_cannot_be_read_for_a_day_ask_for_a_person(hours: int, reason: Reason, stalled: bool):
+    """It is tried on all the same, and the message says what to do."""
+    late = a_job().submitted().with_status(phase="Collecting", phaseTime=(NOW - timedelta(hours=hours)).isoformat())
+    again = NOW + timedelta(minutes=5)
+    made = step(late, replace(results(0), totals=None, collect_problem=Problem(reason, "no"), collect_again=again))
+
+    assert isinstance(made, Wait)
+    assert (made.reason, made.stalled, made.until) == (reason, stalled, again)
+    assert ("tried on" in made.message) == stalled
 
 
 def test_a_batch_of_which_nobody_knows_the_requests_is_believed_but_not_when_it_is_empty():

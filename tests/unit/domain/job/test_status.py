@@ -10,6 +10,7 @@ from llmbatch.api import BatchJob
 from llmbatch.api.base import NamespacedReference
 from llmbatch.api.batchjob import BatchJobStatus, CollectedOutput, Phase
 from llmbatch.api.reasons import Reason
+from llmbatch.domain.conditions import why
 from llmbatch.domain.job import status as jobstatus
 from llmbatch.domain.job.record import ShardRecord
 from llmbatch.domain.job.steps import AwaitQuota, Close, Finish, Wait
@@ -158,6 +159,29 @@ def test_since_when_a_provider_does_not_answer_to_a_cancel_is_told():
     answered = jobstatus.waiting(later, asked, NOW + timedelta(minutes=6))
 
     assert [job.status.unanswered_since for job in (first, later, answered)] == [NOW, NOW, None]
+
+
+def test_since_when_results_are_missing_outlasts_other_troubles_of_their_collection():
+    """Not those of a phase before."""
+    begun = jobstatus.waiting(
+        a_job(cancel=True).submitted().build(), Wait(Phase.CANCELLING, Reason.UNREACHABLE, "away"), NOW
+    )
+    told = []
+    for minutes, reason in ((1, Reason.COLLECTING), (2, Reason.RESULTS_INCOMPLETE), (3, Reason.OUTPUT_FAILED)):
+        begun = jobstatus.waiting(begun, Wait(Phase.COLLECTING, reason, "again"), NOW + timedelta(minutes=minutes))
+        told.append(begun.status.unanswered_since)
+
+    assert told == [None, NOW + timedelta(minutes=2), NOW + timedelta(minutes=2)]
+
+
+def test_a_job_that_has_stalled_is_told_in_place_of_reconciling():
+    """kstatus takes the one for a failure, the other for work in progress."""
+    step = Wait(Phase.COLLECTING, Reason.PROVIDER_ERROR, "again", stalled=True)
+    job = jobstatus.waiting(a_job().submitted().build(), step, NOW)
+
+    assert {"Stalled"} == {found.type for found in job.status.conditions} & {"Stalled", "Reconciling"}
+    assert (told := why(job.status.conditions)) is not None
+    assert told.reason == "ProviderError"
 
 
 def test_a_route_that_somebody_wrote_is_not_told_as_routed():
