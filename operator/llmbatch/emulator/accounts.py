@@ -152,6 +152,8 @@ class Account:
             fail_fraction=1.0 if fails == "all" else fails if isinstance(fails, float) else 0.0,
             fail_ids=frozenset(fails) if isinstance(fails, list) else frozenset(),
             fail_style=behaviour.fail_style,
+            odd_lines=behaviour.odd_lines,
+            failures_in_output=behaviour.failures_in_output,
             shuffled=behaviour.shuffled_output,
             seed=behaviour.seed,
         )

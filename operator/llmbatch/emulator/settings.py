@@ -8,6 +8,8 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, model_validator
 
+from llmbatch.emulator.openai.processing.oddities import Oddity
+
 Provider = Literal["openai", "azure"]
 BatchState = Literal[
     "validating", "in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled"
@@ -80,6 +82,10 @@ class Behaviour(_Strict):
     max_requests: PositiveInt = 50_000
     cached_fraction: float = Field(default=0.0, ge=0, le=1)
     reasoning_tokens: int = Field(default=0, ge=0)
+    odd_lines: dict[str, Oddity] = Field(default_factory=dict)
+    """What is odd about the answers to the requests with these `custom_id`s."""
+    failures_in_output: bool = False
+    """Failed lines stand among the answers, and there is no error file."""
     shuffled_output: bool = True
     seed: int = 0
 

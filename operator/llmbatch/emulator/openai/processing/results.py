@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -15,6 +15,7 @@ import orjson
 
 from llmbatch.emulator.openai.objects import Outcome
 from llmbatch.emulator.openai.processing.answers import Model, answer, missing_parameter, refused
+from llmbatch.emulator.openai.processing.oddities import Oddity, odd
 from llmbatch.emulator.openai.processing.validation import Body, Line
 
 CutShort = Literal["batch_expired", "batch_cancelled"]
@@ -36,6 +37,8 @@ class Run:
     fail_fraction: float = 0.0
     fail_ids: frozenset[str] = field(default_factory=frozenset)
     fail_style: Literal["response", "error"] = "response"
+    odd_lines: Mapping[str, Oddity] = field(default_factory=dict)
+    failures_in_output: bool = False
     shuffled: bool = True
     seed: int = 0
 
@@ -72,7 +75,8 @@ def write_results(source: Path, output: Path, errors: Path, run: Run) -> Outcome
                     {"code": run.cut_short, "message": MESSAGES[run.cut_short]},
                 )
                 continue
-            _process(line, bodies.decode(line.body), run, position, outcome, good, bad)
+            failures = good if run.failures_in_output else bad
+            _process(line, bodies.decode(line.body), run, position, outcome, good, failures)
     return outcome
 
 
@@ -135,4 +139,5 @@ def _write(
         "response": response and {"status_code": response[0], "request_id": number, "body": response[1]},
         "error": error,
     }
-    file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+    oddity = run.odd_lines.get(custom_id) if response and response[0] < 400 else None
+    file.write(odd(line, oddity) if oddity else orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
