@@ -84,6 +84,7 @@ FILE = {
         "requests": 1000,
         "bytes": 812345,
         "sha256": "a" * 64,
+        "customIDDigest": "c" * 32,
         "estimatedInputTokens": 203000,
         "endpoint": "/v1/chat/completions",
         "errors": [{"line": 17, "code": "duplicate_custom_id", "key": "custom_id", "message": "It is there twice."}],
@@ -156,6 +157,7 @@ JOB = {
             }
         ],
         "requestCounts": COUNTS,
+        "customIDDigest": "d" * 32,
         "phaseTime": TIME,
         "unansweredSince": TIME,
         "progress": "1000/1000",
