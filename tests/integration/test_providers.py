@@ -27,7 +27,7 @@ from llmbatch.providers.protocol import BatchProvider
 from llmbatch.providers.registry import Providers
 from llmbatch.providers.settings import Hooks, ProviderSettings, Timeouts
 from support.emulator import Account, chat_lines
-from support.providers import a_deployment, stream
+from support.providers import a_deployment, id_of, stream
 
 FORMS = ("openai", "azure-classic", "azure-v1")
 MONTH = timedelta(days=30)
@@ -129,7 +129,7 @@ async def test_a_batch_goes_its_whole_way(bind: Bind, form: str):
     assert bound.uploaded == [len(bound.lines(10))]
 
     batch = await bound.create(file.id, team="search")
-    assert [listed.id async for page in provider.list_batches() for listed in page] == [batch.id]
+    assert [id_of(listed) async for page in provider.list_batches() for listed in page] == [batch.id]
     done = await bound.until(batch.id, BatchState.COMPLETED)
 
     assert (done.counts.total, done.counts.completed, done.counts.failed) == (10, 10, 0)
@@ -189,7 +189,7 @@ async def test_a_provider_s_oddities_are_evened_out(bind: Bind, form: str):
     done = await bound.until(batch.id, BatchState.COMPLETED)
 
     pages = [page async for page in bound.provider.list_batches()]
-    ids = [listed.id for page in pages for listed in page]
+    ids = [id_of(listed) for page in pages for listed in page]
     assert (len(pages), len(ids), len(set(ids))) == (3, 251, 251)
     assert done.id in ids
     if done.error_file_id is not None:
@@ -352,4 +352,6 @@ async def test_times_are_aware(bind: Bind):
     bound = bind()
     file = await bound.upload()
 
-    assert abs((await bound.create(file.id)).created_at - datetime.now(UTC)) < timedelta(minutes=5)
+    created_at = (await bound.create(file.id)).created_at
+    assert created_at is not None
+    assert abs(created_at - datetime.now(UTC)) < timedelta(minutes=5)

@@ -16,8 +16,8 @@ from typing import Any, cast
 
 from llmbatch.api import BatchFile, BatchJob, ModelDeployment
 from llmbatch.api.base import Resource, rfc3339
-from llmbatch.domain.errors import CredentialsError, NotFound, ProviderError
-from llmbatch.domain.remote import BatchState, Counts, FileState, RemoteBatch, RemoteFile
+from llmbatch.domain.errors import BadAnswer, CredentialsError, NotFound, ProviderError
+from llmbatch.domain.remote import BatchState, Counts, FileState, RemoteBatch, RemoteFile, UnreadableBatch
 from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.engine.workers import Requeue
 from llmbatch.kube.client import Kube, NamespaceView
@@ -160,6 +160,8 @@ class Provider:
         self.identity = AccountID("OpenAI", "https://api", "", "", key)
         self.capabilities = SimpleNamespace(url_prefix="/v1")
         self.held: dict[str, RemoteBatch] = {}
+        self.unreadable: set[str] = set()
+        """Batches of which no id can be had."""
         self.lose: list[str] = []
         self.refuse: list[ProviderError] = []
         self.error: ProviderError | None = None
@@ -207,12 +209,16 @@ class Provider:
                 raise ProviderError("no answer")
         return self.held[batch_id]
 
-    async def list_batches(self, *, page_size: int = 100) -> AsyncIterator[list[RemoteBatch]]:
+    async def list_batches(self, *, page_size: int = 100) -> AsyncIterator[list[RemoteBatch | UnreadableBatch]]:
         self._called("list")
-        yield list(self.held.values())
+        yield [
+            UnreadableBatch(batch.metadata) if batch.id in self.unreadable else batch for batch in self.held.values()
+        ]
 
     async def get_batch(self, batch_id: str) -> RemoteBatch:
         self._called("get", batch_id)
+        if batch_id in self.unreadable:
+            raise BadAnswer("the provider's answer cannot be read as a batch")
         return self._held(batch_id)
 
     def _held(self, batch_id: str) -> RemoteBatch:

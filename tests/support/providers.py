@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import httpx2
 
 from llmbatch.api.modeldeployment import ModelDeploymentSpec
+from llmbatch.domain.remote import RemoteBatch, UnreadableBatch
 from llmbatch.providers.files_and_batches import FilesAndBatches
 from llmbatch.providers.http.calls import Account
 from llmbatch.providers.protocol import AccountID
@@ -113,6 +114,12 @@ def a_batch(**fields: object) -> dict[str, object]:
         "metadata": {},
         **fields,
     }
+
+
+def id_of(batch: RemoteBatch | UnreadableBatch) -> str:
+    """The id of a batch that could be read."""
+    assert isinstance(batch, RemoteBatch)
+    return batch.id
 
 
 async def stream(lines: Iterable[bytes]) -> AsyncIterator[bytes]:

@@ -22,7 +22,7 @@ from llmbatch.domain.file import rules as lifecycle
 from llmbatch.domain.file import status as filestatus
 from llmbatch.domain.file.rules import Target
 from llmbatch.domain.job import status as jobstatus
-from llmbatch.domain.job.rules import next_step, unauthorized
+from llmbatch.domain.job.rules import denied, next_step
 from llmbatch.domain.job.steps import (
     AwaitCleanUp,
     AwaitQuota,
@@ -163,8 +163,8 @@ def _waiting_jobs() -> Iterator[State]:
     ):
         yield UNDER_WAY.of(name, told(builder, seen))
     for reason in (Reason.OUTPUT_DENIED, Reason.CREDENTIALS_INVALID, Reason.SECRET_NOT_FOUND):
-        denied = Wait(Phase.PENDING, reason, "the output cannot be written")
-        yield UNDER_WAY.of(f"its output has {reason.value}", left_by(with_output, denied))
+        unwritten = Wait(Phase.PENDING, reason, "the output cannot be written")
+        yield UNDER_WAY.of(f"its output has {reason.value}", left_by(with_output, unwritten))
     held = told(a_job(suspend=True), observed())
     yield HELD.of("suspended", held)
     resumed = a_job().with_status(conditions=[found.wire() for found in held.status.conditions])
@@ -235,7 +235,10 @@ def _jobs_that_failed() -> Iterator[State]:
         yield BROKEN.of(name, told(builder, seen))
     refused = Finish(Phase.FAILED, Reason.BATCH_REFUSED, "refused; mend the cause")
     yield BROKEN.of("its create was refused", left_by(a_job().build(), refused))
-    yield BROKEN.of("its key was refused for long", left_by(a_job().build(), unauthorized()))
+    yield BROKEN.of("its key was refused for long", left_by(a_job().build(), denied(a_job().build())))
+    barred = {"number": 1, "deployment": {"namespace": "team", "name": "east"}, "result": "PermissionDenied"}
+    job = a_job().with_status(attempts=[barred]).build()
+    yield BROKEN.of("its account may not make batches", left_by(job, denied(job)))
 
 
 def _changed_jobs() -> Iterator[State]:

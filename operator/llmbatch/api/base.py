@@ -38,6 +38,9 @@ Quantity = Annotated[
 ]
 VISIBLE = r"^[!-~]+$"
 """ASCII that can be seen: no white space, nothing that moves a terminal's cursor."""
+MAX_ID_CHARACTERS = 1024
+"""Of a provider's ids, some of which are paths."""
+ProviderID = Annotated[str, Field(max_length=MAX_ID_CHARACTERS)]
 ModelName = Annotated[str, Field(min_length=1, max_length=253, pattern=VISIBLE)]
 Decimal = Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$", max_length=19)]
 Duration = Annotated[str, Field(pattern=r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$", min_length=2, max_length=21)]

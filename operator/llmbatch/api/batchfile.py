@@ -17,6 +17,7 @@ from llmbatch.api.base import (
     ModelName,
     Name,
     Namespace,
+    ProviderID,
     Resource,
     Time,
     column,
@@ -121,7 +122,7 @@ class ProviderFile(Model):
     """One file at a provider."""
 
     shard: int = Field(default=0, description="Which part of the input, from 0.")
-    file_id: str | None = Field(default=None, max_length=256, description="The provider's id.")
+    file_id: ProviderID | None = Field(default=None, description="The provider's id.")
     state: CopyState = Field(description="Pending, Uploading, Processing, Processed or Failed.")
     requests: int | None = Field(default=None, description="Requests in this file.")
     bytes: int | None = Field(default=None, description="Size as uploaded.")

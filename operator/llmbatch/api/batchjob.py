@@ -15,6 +15,7 @@ from llmbatch.api.base import (
     ModelName,
     Name,
     NamespacedReference,
+    ProviderID,
     Resource,
     Time,
     column,
@@ -209,10 +210,10 @@ class Shard(Model):
 
     index: int = Field(description="Which part, from 0.")
     deployment: NamespacedReference | None = Field(default=None, description="The deployment it runs on.")
-    batch_id: str | None = Field(default=None, max_length=256, description="The provider's batch.")
-    input_file_id: str | None = Field(default=None, max_length=256, description="The provider's input file.")
-    output_file_id: str | None = Field(default=None, max_length=256, description="The provider's output file.")
-    error_file_id: str | None = Field(default=None, max_length=256, description="The provider's error file.")
+    batch_id: ProviderID | None = Field(default=None, description="The provider's batch.")
+    input_file_id: ProviderID | None = Field(default=None, description="The provider's input file.")
+    output_file_id: ProviderID | None = Field(default=None, description="The provider's output file.")
+    error_file_id: ProviderID | None = Field(default=None, description="The provider's error file.")
     attempt: int = Field(default=1, description="Number of the current attempt, from 1.")
     failures: int = Field(default=0, description="Attempts that count against backoffLimit.")
     phase: Phase = Field(default=Phase.PENDING, description="Where this shard is.")
@@ -232,7 +233,7 @@ class Attempt(Model):
     number: int = Field(description="From 1.")
     shard: int = Field(default=0, description="Which shard.")
     deployment: NamespacedReference = Field(description="Where.")
-    batch_id: str | None = Field(default=None, max_length=256, description="The provider's batch, if there was one.")
+    batch_id: ProviderID | None = Field(default=None, description="The provider's batch, if there was one.")
     result: str = Field(max_length=64, description="How it ended.")
     reason: str = Field(default="", max_length=1024, description="Why, in the provider's words where they are safe.")
     time: Time | None = Field(default=None, description="When it ended.")
@@ -253,10 +254,10 @@ class BatchJobStatus(Model):
     )
     model_name: str | None = Field(default=None, max_length=253, description="The public model it runs on.")
     deployment: NamespacedReference | None = Field(default=None, description="The first shard's deployment.")
-    batch_id: str | None = Field(default=None, max_length=256, description="The first shard's batch.")
-    input_file_id: str | None = Field(default=None, max_length=256, description="The first shard's input file.")
-    output_file_id: str | None = Field(default=None, max_length=256, description="The first shard's output file.")
-    error_file_id: str | None = Field(default=None, max_length=256, description="The first shard's error file.")
+    batch_id: ProviderID | None = Field(default=None, description="The first shard's batch.")
+    input_file_id: ProviderID | None = Field(default=None, description="The first shard's input file.")
+    output_file_id: ProviderID | None = Field(default=None, description="The first shard's output file.")
+    error_file_id: ProviderID | None = Field(default=None, description="The first shard's error file.")
     shards: Annotated[list[Shard], Field(max_length=512)] = Field(
         default=[],
         description="One entry a part of the input.",

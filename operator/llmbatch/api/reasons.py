@@ -36,6 +36,7 @@ class Reason(StrEnum):
     READY = "Ready"
     PROBING = "Probing"
     UNAUTHORIZED = "Unauthorized"
+    PERMISSION_DENIED = "PermissionDenied"
     UNREACHABLE = "Unreachable"
     RATE_LIMITED = "RateLimited"
     PROVIDER_ERROR = "ProviderError"

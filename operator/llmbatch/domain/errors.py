@@ -51,9 +51,16 @@ class ProviderError(LLMBatchError):
 
 
 class Unauthorized(ProviderError):
-    """The key was refused (401, 403)."""
+    """The key was refused (401, or 403 that says no more)."""
 
     reason = Reason.UNAUTHORIZED
+    certain = True
+
+
+class PermissionDenied(ProviderError):
+    """The key is good, but its account may not do this (403): the plan, the project or the model does not allow it."""
+
+    reason = Reason.PERMISSION_DENIED
     certain = True
 
 

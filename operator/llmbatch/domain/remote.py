@@ -38,7 +38,8 @@ class BatchState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file at a provider. ``error`` is the provider's reason where it could not process it."""
+    """A file at a provider. ``error`` is the provider's reason where it could not process it, ``unknown_state`` its
+    word for a state that nobody here knows."""
 
     id: str
     name: str
@@ -47,6 +48,7 @@ class RemoteFile:
     created_at: datetime | None = None
     expires_at: datetime | None = None
     error: str = ""
+    unknown_state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +71,26 @@ class BatchError:
 
 @dataclass(frozen=True, slots=True)
 class RemoteBatch:
-    """A batch at a provider. Absent ids are None, whatever the provider writes in their place."""
+    """A batch at a provider. Absent ids are None, whatever the provider writes in their place; ``unknown_state`` is its
+    word for a state that nobody here knows."""
 
     id: str
     state: BatchState
-    created_at: datetime
+    created_at: datetime | None
     input_file_id: str | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None
     counts: Counts = Counts()
     metadata: Mapping[str, str] = field(default_factory=dict)
     errors: tuple[BatchError, ...] = ()
+    unknown_state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableBatch:
+    """A listed batch that may be ours, without an id to follow it by; ``metadata`` as far as it can be read."""
+
+    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ FILE_STATES: Mapping[str, FileState] = {
     "failed": FileState.ERROR,
     "deleting": FileState.ERROR,
     "deleted": FileState.ERROR,
+    "cancelled": FileState.ERROR,
 }
 
 
@@ -58,6 +59,7 @@ def target(block: AzureOpenAIProvider) -> Target:
         query={"api-version": block.api_version} if block.api_version is not None else {},
         authorize=lambda key: {"api-key": key},
         file_states=FILE_STATES,
+        files_query={"purpose": "batch"},
         # The classic API documents no paging of files, and answers with all of them.
         files_page=None if classic else 1000,
         adapter=FilesAndBatches,

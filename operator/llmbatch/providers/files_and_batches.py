@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -15,14 +14,12 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from llmbatch.domain.errors import BadAnswer, NoAnswer, NotFound, Refused, Unavailable
-from llmbatch.domain.remote import BatchState, Capabilities, RemoteBatch, RemoteFile
+from llmbatch.domain.remote import BatchState, Capabilities, RemoteBatch, RemoteFile, UnreadableBatch
 from llmbatch.providers import wire
 from llmbatch.providers.http.calls import Account, Call
 from llmbatch.providers.http.multipart import Form
 from llmbatch.providers.protocol import AccountID
 from llmbatch.providers.target import Target
-
-logger = logging.getLogger(__name__)
 
 Method: TypeAlias = Literal["GET", "POST", "DELETE"]
 MOST_PAGES = 1000
@@ -83,13 +80,13 @@ class FilesAndBatches:
 
     async def get_file(self, file_id: str) -> RemoteFile:
         call = self._call_by_id("files.get", "GET", "/files", file_id)
-        found = wire.decode_file(await self._account.ask(call), self._target.file_states)
+        found = wire.decode_file(await self._account.ask(call), self._target.file_states, file_id)
         _check_id(call, found.id, file_id)
         return found
 
     async def list_files(self) -> AsyncIterator[RemoteFile]:
         size = self._target.files_page
-        query = {"purpose": "batch"} | ({} if size is None else {"limit": str(size)})
+        query = dict(self._target.files_query) | ({} if size is None else {"limit": str(size)})
         async for page in self._pages("files.list", "/files", query, size):
             async for entry in _in_turns(page):
                 file = wire.listed_file(entry, self._target.file_states)
@@ -132,15 +129,9 @@ class FilesAndBatches:
     async def get_batch(self, batch_id: str) -> RemoteBatch:
         return await self._batch(self._call_by_id("batches.get", "GET", "/batches", batch_id), batch_id)
 
-    async def list_batches(self, *, page_size: int = 100) -> AsyncIterator[list[RemoteBatch]]:
-        unknown: set[str] = set()
+    async def list_batches(self, *, page_size: int = 100) -> AsyncIterator[list[RemoteBatch | UnreadableBatch]]:
         async for page in self._pages("batches.list", "/batches", {"limit": str(page_size)}, page_size):
-            before = len(unknown)
-            found = [wire.listed_batch(entry, unknown.add) async for entry in _in_turns(page)]
-            if len(unknown) > before:
-                logger.warning(
-                    "batches count as in progress whose states are not known: %s", ", ".join(sorted(unknown)[:5])
-                )
+            found = [wire.listed_batch(entry) async for entry in _in_turns(page)]
             yield [batch for batch in found if batch is not None]
 
     async def cancel_batch(self, batch_id: str) -> RemoteBatch:
@@ -157,12 +148,12 @@ class FilesAndBatches:
             raise
 
     async def probe(self) -> None:
-        body = await self._account.ask(self._call("batches.list", "GET", "/batches", {"limit": "1"}))
-        for entry in wire.decode_page(body, MOST_ENTRIES).data[:1]:
-            wire.listed_batch(entry)
+        wire.decode_page(
+            await self._account.ask(self._call("batches.list", "GET", "/batches", {"limit": "1"})), MOST_ENTRIES
+        )
 
     async def _batch(self, call: Call, batch_id: str) -> RemoteBatch:
-        batch = wire.decode_batch(await self._account.ask(call))
+        batch = wire.decode_batch(await self._account.ask(call), batch_id)
         _check_id(call, batch.id, batch_id)
         return batch
 
@@ -240,7 +231,7 @@ class _Cursor:
         """
         self.ended = True
         self._pages += 1
-        if page.has_more is False or (page.has_more is None and (size is None or len(page.data) < size)):
+        if page.has_more is False or (page.has_more is None and (size is None or len(page.data or ()) < size)):
             return
         after = wire.last_id(page)
         if page.has_more is None and after in self._seen:
@@ -257,7 +248,7 @@ class _Cursor:
 
 async def _in_turns(page: wire.WirePage) -> AsyncIterator[msgspec.Raw]:
     """The objects of a page, with turns for others in between."""
-    for number, entry in enumerate(page.data, start=1):
+    for number, entry in enumerate(page.data or (), start=1):
         yield entry
         if number % AT_ONCE == 0:
             await asyncio.sleep(0)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from llmbatch.api.modeldeployment import OpenAIProvider
 from llmbatch.domain.remote import Capabilities, FileState
 from llmbatch.providers.files_and_batches import FilesAndBatches
 from llmbatch.providers.target import Target, checked_header, normalized
+
+OPENAI_HOST = "api.openai.com"
 
 CAPABILITIES = Capabilities(
     max_requests_per_file=50_000,
@@ -28,7 +31,29 @@ FILE_STATES: Mapping[str, FileState] = {
     "": FileState.PROCESSED,
     "uploaded": FileState.PROCESSED,
     "processed": FileState.PROCESSED,
+    "succeeded": FileState.PROCESSED,
+    "success": FileState.PROCESSED,
+    "completed": FileState.PROCESSED,
+    "ready": FileState.PROCESSED,
+    "active": FileState.PROCESSED,
+    "available": FileState.PROCESSED,
+    "done": FileState.PROCESSED,
+    "pending": FileState.PROCESSING,
+    "queued": FileState.PROCESSING,
+    "inqueue": FileState.PROCESSING,
+    "notrunning": FileState.PROCESSING,
+    "running": FileState.PROCESSING,
+    "processing": FileState.PROCESSING,
+    "inprogress": FileState.PROCESSING,
+    "validating": FileState.PROCESSING,
+    "uploading": FileState.PROCESSING,
     "error": FileState.ERROR,
+    "errored": FileState.ERROR,
+    "failed": FileState.ERROR,
+    "failure": FileState.ERROR,
+    "cancelled": FileState.ERROR,
+    "expired": FileState.ERROR,
+    "deleted": FileState.ERROR,
 }
 
 
@@ -36,6 +61,7 @@ def target(block: OpenAIProvider) -> Target:
     """What an ``openAI`` block comes down to."""
     base_url = normalized(block.base_url)
     account = {}
+    original = _is_original(base_url)
     if block.organization:
         account["OpenAI-Organization"] = checked_header("organization", block.organization)
     if block.project:
@@ -53,6 +79,17 @@ def target(block: OpenAIProvider) -> Target:
         query={},
         authorize=lambda key: {"Authorization": f"Bearer {key}", **account},
         file_states=FILE_STATES,
+        # Others may call the purpose otherwise, and hide what they do not know by this name.
+        files_query={"purpose": "batch"} if original else {},
         files_page=1000,
         adapter=FilesAndBatches,
     )
+
+
+def _is_original(base_url: str) -> bool:
+    """Whether this is OpenAI itself, in whichever region, and not an API that is only compatible."""
+    try:
+        host = urlsplit(base_url).hostname or ""
+    except ValueError:
+        return False
+    return host == OPENAI_HOST or host.endswith(f".{OPENAI_HOST}")

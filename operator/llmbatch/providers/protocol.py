@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from llmbatch.domain.remote import Capabilities, RemoteBatch, RemoteFile
+from llmbatch.domain.remote import Capabilities, RemoteBatch, RemoteFile, UnreadableBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +98,11 @@ class BatchProvider(Protocol):
         """One batch; NotFound where the provider does not know it (yet)."""
         ...
 
-    def list_batches(self, *, page_size: int = 100) -> AsyncIterator[list[RemoteBatch]]:
-        """All batches of the account by pages: complete, or an error, never silently short."""
+    def list_batches(self, *, page_size: int = 100) -> AsyncIterator[list[RemoteBatch | UnreadableBatch]]:
+        """All batches of the account by pages: complete, or an error, never silently short.
+
+        One of ours that cannot be read is there as such; others' may be left out.
+        """
         ...
 
     async def cancel_batch(self, batch_id: str) -> RemoteBatch:

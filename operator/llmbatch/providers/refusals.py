@@ -19,6 +19,7 @@ from llmbatch.api.reasons import Reason
 from llmbatch.domain.errors import (
     BadAnswer,
     NotFound,
+    PermissionDenied,
     ProviderError,
     QuotaExceeded,
     RateLimited,
@@ -62,7 +63,8 @@ LONGEST_WAIT = 24 * 3600.0
 
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _PARAM = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
-_LEADING_CODE = re.compile(r"([a-z][a-z_]{2,63})(?=:|\s|$)")
+_ABOUT_THE_KEY = re.compile(r"key|authentic|credential|token|unauthori[sz]ed", re.IGNORECASE)
+_LEADING_CODE = re.compile(r"(?=[a-z_]{3,64}(?::|\s|$))([a-z]+(?:_[a-z]+)+|[a-z]+(?=:))")
 _LINE = re.compile(r"\bline (\d{1,9})\b", re.IGNORECASE)
 _CREDENTIAL = re.compile(r"\b(?:sk|key|org|proj|Bearer)[-_ ][A-Za-z0-9_*.-]{6,}")
 _ID_PARAMS = frozenset({"id", "batch_id", "file_id"})
@@ -96,11 +98,20 @@ def safe_details(details: object) -> str:
     """What a file's free-text details give away safely: the code they begin with, and a line number."""
     if not isinstance(details, str):
         return ""
-    code = _LEADING_CODE.match(details.strip())
-    line = _LINE.search(details[:1024])
-    if code is None:
-        return ""
-    return code[1] + (f" (line {line[1]})" if line else "")
+    code, line = leading_code(details), line_in(details)
+    return code + (f" (line {line})" if code and line is not None else "")
+
+
+def leading_code(words: str) -> str:
+    """The code that a provider's words begin with, if they do."""
+    found = _LEADING_CODE.match(words.strip())
+    return found[1] if found else ""
+
+
+def line_in(words: str) -> int | None:
+    """The number of the line that a provider's words name, if they do."""
+    found = _LINE.search(words[:1024])
+    return int(found[1]) if found else None
 
 
 def parse_fault(body: bytes) -> Fault:
@@ -161,6 +172,9 @@ def error_of(
     if status == 429:
         message = f"the provider limits the rate of {operation} ({said}){words}"
         return RateLimited(message, code=fault.code, status=status, retry_after=wait)
+    if status == 403 and fault.code and not (fault.code.isdecimal() or _ABOUT_THE_KEY.search(fault.code)):
+        message = f"the key is good, but its account may not do {operation} ({said}){words}"
+        return PermissionDenied(message, code=fault.code, status=status)
     if status in (401, 403):
         return Unauthorized(f"the provider refused the key at {operation} ({said})", code=fault.code, status=status)
     if by_id and (status == 404 or (status == 400 and fault.param in _ID_PARAMS)):
@@ -168,6 +182,9 @@ def error_of(
     if status == 404:
         message = f"{operation} was not found ({said}){words}: check the endpoint's URL, its API version and the ids"
         return NotFound(message, code=fault.code, status=status)
+    if status == 413:
+        message = f"the provider takes no {operation} of this size ({said}){words}: divide the file"
+        return Refused(message, reason=Reason.LIMIT_EXCEEDED, code=fault.code, status=status)
     reason = Reason.BATCH_REFUSED if operation == "batches.create" else Reason.PROVIDER_ERROR
     message = f"the provider refused {operation} ({said}){words}"
     return Refused(message, reason=reason, code=fault.code, status=status)

@@ -40,6 +40,8 @@ class Target:
     """The headers that a key is sent in."""
     file_states: Mapping[str, FileState]
     """By the provider's name in lower case, without separators; ``""`` where it names none."""
+    files_query: Mapping[str, str]
+    """What narrows a listing of files to those of batches, where the provider is known to call them so."""
     files_page: int | None
     """How many files to ask for at a time; None where the provider lists them all at once."""
     adapter: Callable[[Target, Account], BatchProvider]

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
+from llmbatch.api.reasons import Reason
 from llmbatch.domain.errors import (
     BadAnswer,
     NotFound,
+    PermissionDenied,
     ProviderError,
     QuotaExceeded,
     RateLimited,
@@ -48,6 +50,10 @@ def fault(code: object, message: str = "", **fields: object) -> dict[str, object
         (429, b"", RateLimited, True, True),
         (401, fault("invalid_api_key"), Unauthorized, True, True),
         (403, {"statusCode": 403, "message": "out of call volume quota"}, Unauthorized, True, True),
+        (403, fault("403"), Unauthorized, True, True),
+        (403, fault("invalid_api_key"), Unauthorized, True, True),
+        (403, fault("not_available_for_plan"), PermissionDenied, True, True),
+        (403, fault("model_not_found"), PermissionDenied, True, True),
         (404, fault("DeploymentNotFound"), NotFound, True, False),
         (302, b"", BadAnswer, False, True),
         (408, b"", Unavailable, False, True),
@@ -132,3 +138,11 @@ def test_file_details_keep_code_and_line_only():
     assert safe_details("invalid_json_line: Line 17 reads 'a secret' (line 17)") == "invalid_json_line (line 17)"
     assert safe_details("Something about a secret") == ""
     assert safe_details(None) == ""
+
+
+def test_a_file_that_is_too_large_is_told_as_that():
+    """The limit is the provider's, and only a smaller file can pass it."""
+    error = sorted_as(413, b"<html>too large</html>", operation="files.create")
+
+    assert error.reason is Reason.LIMIT_EXCEEDED
+    assert "divide the file" in error.message

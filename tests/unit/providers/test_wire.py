@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from llmbatch.domain.errors import BadAnswer
-from llmbatch.domain.remote import BatchError, BatchState, Counts, FileState
+from llmbatch.domain.remote import BatchError, BatchState, Counts, FileState, UnreadableBatch
 from llmbatch.providers import azure, openai, wire
 from support.providers import a_batch
 
@@ -35,6 +35,13 @@ def entry_of(value: dict[str, Any]) -> msgspec.Raw:
         ("expired", BatchState.EXPIRED),
         ("Cancelling", BatchState.CANCELLING),
         ("canceled", BatchState.CANCELLED),
+        ("queued", BatchState.VALIDATING),
+        ("IN_QUEUE", BatchState.VALIDATING),
+        ("pending", BatchState.VALIDATING),
+        ("running", BatchState.IN_PROGRESS),
+        ("Processing", BatchState.IN_PROGRESS),
+        ("succeeded", BatchState.COMPLETED),
+        ("done", BatchState.COMPLETED),
     ],
 )
 def test_a_state_is_one_however_it_is_written(written: str, state: BatchState):
@@ -70,34 +77,99 @@ def test_times_come_in_many_forms(written: object):
     assert wire.decode_batch(orjson.dumps(a_batch(created_at=written))).created_at == datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("written", [None, "", 0, "yesterday", 1e300])
-def test_a_batch_without_a_time_is_no_answer_to_build_on(written: object):
-    """Exactly-once goes by the time of creation, so that it is never guessed."""
-    with pytest.raises(BadAnswer, match="when the batch was made"):
-        wire.decode_batch(orjson.dumps(a_batch(created_at=written)))
+@pytest.mark.parametrize("written", [None, "", 0, "yesterday", 1e300, {}, True])
+def test_a_time_that_is_none_is_not_guessed(written: object):
+    """A batch is followed by its id and found by its tag, and needs no time for either."""
+    assert wire.decode_batch(orjson.dumps(a_batch(created_at=written))).created_at is None
 
 
-def test_an_unknown_state_is_named():
-    """A state that came with a newer API stops at the door, with its name."""
-    with pytest.raises(BadAnswer, match="'paused'"):
-        wire.decode_batch(b'{"id": "batch_1", "status": "paused", "created_at": 1}')
-    with pytest.raises(BadAnswer, match="'quarantined'"):
-        wire.decode_file(b'{"id": "file-1", "status": "quarantined"}', openai.FILE_STATES)
+@pytest.mark.parametrize("written", ["paused", "", None, {}, 7])
+def test_an_unknown_state_is_told(written: object):
+    """A state that came with a newer API counts as in progress, and is kept for people to read."""
+    batch = wire.decode_batch(orjson.dumps(a_batch(status=written)))
+
+    assert (batch.state, bool(batch.unknown_state)) == (BatchState.IN_PROGRESS, True)
+    assert batch.unknown_state == ("'paused'" if written == "paused" else "''")
 
 
-@pytest.mark.parametrize("body", [b"", b"null", b"<html>", b'{"id": 7}', b'{"id": "../files/1"}', b"\xff", b"[" * 9999])
+@pytest.mark.parametrize(
+    ("provider", "state"), [(openai, FileState.PROCESSED), (azure, FileState.PROCESSING)], ids=["openai", "azure"]
+)
+def test_an_unknown_state_of_a_file_counts_as_none(provider: Any, state: FileState):
+    """It says as much as no state at all, and is kept for people to read."""
+    file = wire.decode_file(b'{"id": "file-1", "status": "quarantined"}', provider.FILE_STATES)
+
+    assert (file.state, file.unknown_state) == (state, "'quarantined'")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b"<html>", b'{"id": []}', b'{"id": "../files/1"}', b"\xff", b"[" * 9999]
+)
 def test_what_is_no_batch_is_a_bad_answer(body: bytes):
     """Nothing that a provider sends raises anything else, and an id cannot lead elsewhere."""
     with pytest.raises(BadAnswer):
         wire.decode_batch(body)
 
 
-@pytest.mark.parametrize("field", ["id", "input_file_id", "output_file_id", "error_file_id"])
-@pytest.mark.parametrize("forged", ["../batches/batch_1", "..", "a b", "file-1?x=1", "x" * 257])
-def test_an_id_that_leads_elsewhere_is_a_bad_answer(field: str, forged: str):
+FORGED = ["../batches/batch_1", "..", "a/../../b", "a/%2e/..", "a\nb", " ", "x" * 1025, {}, [], False]
+
+
+@pytest.mark.parametrize("forged", FORGED, ids=repr)
+def test_an_id_that_leads_elsewhere_is_none(forged: object):
     """Ids become paths of later calls, so that a provider's are not believed either."""
-    with pytest.raises(BadAnswer, match="an id that cannot be one"):
-        wire.decode_batch(orjson.dumps(a_batch(**{field: forged})))
+    with pytest.raises(BadAnswer, match="no id"):
+        wire.decode_batch(orjson.dumps(a_batch(id=forged)))
+    odd = wire.decode_batch(orjson.dumps(a_batch(input_file_id=forged, output_file_id=forged, error_file_id=forged)))
+    assert (odd.input_file_id, odd.output_file_id, odd.error_file_id) == (None, None, None)
+
+
+@pytest.mark.parametrize("written", ["batches/k3x-9", "gs://bucket/a b/input.jsonl", "ocid1:x", "x" * 1024, "ü", 17])
+def test_ids_are_whatever_a_provider_makes_them(written: object):
+    """Paths, addresses, long ones and numbers are ids."""
+    batch = wire.decode_batch(orjson.dumps(a_batch(id=written, input_file_id=written)))
+
+    assert (batch.id, batch.input_file_id) == (str(written), str(written))
+
+
+def test_an_answer_without_an_id_is_about_what_was_asked():
+    """Who asks for one object knows its id."""
+    assert wire.decode_batch(orjson.dumps(a_batch(id=None)), "batch_9").id == "batch_9"
+    assert wire.decode_file(b'{"status": "processed"}', openai.FILE_STATES, "file-9").id == "file-9"
+
+
+def test_each_field_is_read_by_itself():
+    """One field of another type takes nothing from the others; numbers may be text."""
+    batch = wire.decode_batch(
+        orjson.dumps(
+            a_batch(
+                status="succeeded",
+                error_file_id={},
+                output_file_id="file-2",
+                request_counts={"total": "42", "completed": 40.0, "failed": [2]},
+                metadata={"llmbatch-uid": "u-1", "number": 7},
+                errors=False,
+            )
+        )
+    )
+
+    assert (batch.state, batch.output_file_id, batch.error_file_id) == (BatchState.COMPLETED, "file-2", None)
+    assert batch.counts == Counts(total=42, completed=40, failed=0)
+    assert (dict(batch.metadata), batch.errors) == ({"llmbatch-uid": "u-1"}, ())
+
+
+@pytest.mark.parametrize(
+    ("written", "errors"),
+    [
+        (["bad_line: line 3 has no url", "my prompt is"], (BatchError("bad_line", "", 3),)),
+        ([{"code": "x", "line": "4"}], (BatchError("x", "", 4),)),
+        ({"code": "x", "message": "y"}, (BatchError("x", "", None),)),
+        ({"object": "list", "data": None}, ()),
+        ("it failed", ()),
+    ],
+)
+def test_errors_come_in_many_forms(written: object, errors: tuple[BatchError, ...]):
+    """In a list of objects or of texts, in ``data``, or as one alone."""
+    assert wire.decode_batch(orjson.dumps(a_batch(errors=written))).errors == errors
 
 
 def test_a_failed_batch_tells_its_errors_without_the_input():
@@ -124,42 +196,42 @@ def test_a_failed_batch_tells_its_errors_without_the_input():
     )
 
 
-def test_others_odd_batches_do_not_hide_ours():
-    """A batch that cannot be read is left out of a list if its metadata is surely not ours."""
-    odd = a_batch(id="batch_2", status="paused")
+def test_one_odd_batch_does_not_hide_the_others():
+    """What cannot be read is left out of a list if it is surely not ours; ours stay, with the tag they have."""
+    tag = {"llmbatch-uid": "u-1"}
 
     assert wire.listed_batch(entry_of(a_batch())) == wire.decode_batch(orjson.dumps(a_batch()))
-    assert wire.listed_batch(entry_of(odd)) is None
+    assert wire.listed_batch(entry_of(a_batch(id={}))) is None
+    assert wire.listed_batch(msgspec.Raw(b'"text"')) is None
+    assert wire.listed_batch(entry_of(a_batch(id={}, metadata=tag))) == UnreadableBatch(tag)
+    assert wire.listed_batch(entry_of(a_batch(id=None, metadata=json.dumps(tag)))) == UnreadableBatch({})
 
 
-def test_a_batch_of_ours_in_an_unknown_state_does_not_stop_the_others():
-    """In a list it counts as in progress, and the state is told; asked for by itself it is an error."""
-    odd, told = a_batch(status="paused", metadata={"llmbatch-uid": "u-1"}), list[str]()
-
-    listed = wire.listed_batch(entry_of(odd), told.append)
-
-    assert listed is not None
-    assert listed.state is BatchState.IN_PROGRESS
-    assert told == ["'paused'"]
-
-
-def test_our_tag_is_found_in_a_batch_that_cannot_be_read_at_all():
-    """What may be ours is never left out of a listing, however the rest of it looks."""
-    broken = {"id": 7, "metadata": {"llmbatch-job": "a/b"}}
-
-    with pytest.raises(BadAnswer):
-        wire.listed_batch(entry_of(broken))
-    assert wire.listed_batch(entry_of({"id": 7})) is None
-
-
-def test_the_longest_metadata_that_is_allowed_is_read():
-    """Sixteen values of 512 characters come whole, even written as escapes; more than can be is no answer."""
+def test_our_tag_is_read_from_any_metadata():
+    """Sixteen values of 512 characters come whole, even written as escapes; of more, ours are kept."""
     longest = {f"key-{n}": "\N{SLEEPING SYMBOL}" * 512 for n in range(16)}
-    escaped = json.dumps(a_batch(metadata=longest)).encode()
+    many = {f"a{n}": "x" * 100_000 for n in range(40)} | {"llmbatch-uid": "u-1"}
 
-    assert dict(wire.decode_batch(escaped).metadata) == longest
-    with pytest.raises(BadAnswer, match="more metadata"):
-        wire.decode_batch(orjson.dumps(a_batch(metadata={"a": "x" * 200_000})))
+    assert dict(wire.decode_batch(json.dumps(a_batch(metadata=longest)).encode()).metadata) == longest
+    assert dict(wire.decode_batch(orjson.dumps(a_batch(metadata=many))).metadata) == {"llmbatch-uid": "u-1"}
+
+
+def test_a_listing_goes_on_behind_the_last_id_that_can_be_had():
+    """An object without an id at the end of a page does not end the listing."""
+    page = wire.decode_page(b'{"data": [{"id": "a"}, {"id": "b"}, {"id": {}}, 7], "has_more": true}', 10)
+
+    assert wire.last_id(page) == "b"
+    assert wire.last_id(wire.decode_page(b'{"data": null, "has_more": "false"}', 10)) == ""
+
+
+@pytest.mark.parametrize("purpose", [None, "", "batch", "Batch", "batch_input"])
+def test_our_copies_are_found_whatever_their_purpose_is_called(purpose: str | None):
+    """Results and files for other things are no inputs."""
+    file = {"id": "file-1", "filename": "a.jsonl"}
+
+    assert wire.listed_file(entry_of({**file, "purpose": purpose}), openai.FILE_STATES) is not None
+    assert wire.listed_file(entry_of({**file, "purpose": "batch_output"}), openai.FILE_STATES) is None
+    assert wire.listed_file(entry_of({**file, "purpose": "fine-tune"}), openai.FILE_STATES) is None
 
 
 @pytest.mark.parametrize("body", [b"[%s1]" % (b"1," * 300_000), b'{"id":"batch_1","x":[%s1]}' % (b"{}," * 300_000)])
@@ -192,6 +264,9 @@ def test_an_object_in_a_page_is_bounded():
         ("uploaded", FileState.PROCESSED, FileState.PROCESSING),
         (None, FileState.PROCESSED, FileState.PROCESSING),
         ("error", FileState.ERROR, FileState.ERROR),
+        ("failed", FileState.ERROR, FileState.ERROR),
+        ("pending", FileState.PROCESSING, FileState.PROCESSING),
+        ("succeeded", FileState.PROCESSED, FileState.PROCESSED),
     ],
 )
 def test_a_file_is_usable_when_its_provider_says_so(written: str | None, at_openai: FileState, at_azure: FileState):

@@ -176,13 +176,14 @@ def uploaded(target: Target, remote: RemoteFile, requests: int, now: datetime) -
 def checked(target: Target, before: FileDeployment, remote: RemoteFile, now: datetime) -> FileDeployment:
     """The entry after the provider was asked whether it has processed the copy."""
     if remote.state is FileState.PROCESSING:
-        return before
+        odd = f"its state at the provider is not known here: {remote.unknown_state}" if remote.unknown_state else None
+        return before.model_copy(update={"error": odd})
     copy = before.files[0]
     if remote.state is FileState.ERROR:
         bad = copy.model_copy(update={"state": CopyState.FAILED})
         return refused(target, before.model_copy(update={"files": [bad]}), now)
     good = copy.model_copy(update={"state": CopyState.PROCESSED, "expiry_time": remote.expires_at or copy.expiry_time})
-    return before.model_copy(update={"state": CopyState.PROCESSED, "files": [good]})
+    return before.model_copy(update={"state": CopyState.PROCESSED, "error": None, "files": [good]})
 
 
 def refused(target: Target, before: FileDeployment, now: datetime) -> FileDeployment:

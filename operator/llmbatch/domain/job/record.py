@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from llmbatch.api import names
-from llmbatch.api.base import rfc3339
+from llmbatch.api.base import MAX_ID_CHARACTERS, rfc3339
 from llmbatch.api.batchjob import BatchJob, Phase, Shard
 
-_LONGEST = 1024
+_LONGEST = 8192
+"""Characters of a pending create: an id of 1,024, each of them written as an escape."""
 MOST_ATTEMPTS = 1_000_000
 _ROUTE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -102,7 +103,7 @@ def _read_record(deployment: str | None, batch_id: str | None, pending: str | No
     return ShardRecord(
         deployment=route,
         pending=_read_pending(pending, route, created) if pending is not None else None,
-        batch_id=batch_id if batch_id and len(batch_id) <= 256 and batch_id.isprintable() else None,
+        batch_id=batch_id if batch_id and len(batch_id) <= MAX_ID_CHARACTERS and batch_id.isprintable() else None,
     )
 
 

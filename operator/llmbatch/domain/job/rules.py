@@ -9,6 +9,7 @@ from llmbatch.api.reasons import Reason
 from llmbatch.domain.backoff import QUOTA, sooner, spread
 from llmbatch.domain.job.deletion import deleted
 from llmbatch.domain.job.ending import ended
+from llmbatch.domain.job.failures import enqueued_limit
 from llmbatch.domain.job.record import ShardRecord, annotated, holds_finalizer, recorded, shards
 from llmbatch.domain.job.routing import Eligible, NoRoute, eligible
 from llmbatch.domain.job.steps import (
@@ -163,10 +164,13 @@ def _follow(job: BatchJob, shard: Shard, record: ShardRecord, known: ShardSeen, 
         if known.problem is None:
             return CancelBatch(shard.index, route, batch.id)
         return unanswered(job, Phase.CANCELLING, known.problem, f"batch {batch.id} on {route}", now)
+    state = batch.state.value
+    if batch.unknown_state:
+        state = f"in a state that is not known here, {batch.unknown_state}, and counts as {state}"
     return Wait(
         PHASES[batch.state],
         Reason.RUNNING,
-        f"batch {batch.id} is {batch.state.value} on {route}",
+        f"batch {batch.id} is {state} on {route}",
         sooner(now + FOLLOW_AGAIN, deadline(job, now)),
     )
 
@@ -185,7 +189,7 @@ def unsubmitted(job: BatchJob, seen: Observed, now: datetime) -> Step:
 
         if shard.retry_time and now < shard.retry_time:
             return Wait(
-                Phase.PENDING, *_why_waiting(job, shard), sooner(shard.retry_time, deadline(job, now))
+                Phase.PENDING, *_why_waiting(job, shard, seen.file), sooner(shard.retry_time, deadline(job, now))
             )  # fmt: skip
         return _route(job, shard, seen, now)
     raise AssertionError("a job has at least one shard")
@@ -246,9 +250,12 @@ def _route(job: BatchJob, shard: Shard, seen: Observed, now: datetime) -> Step:
         case Eligible(candidates):
             return Begin(shard.index, shard.attempt, candidates)
         case NoRoute(reason=Reason.QUOTA, message=message):
+            limit = _too_small_for(job, shard, seen.file.tokens)
+            if limit and (shard.waits or 0) >= job.spec.backoff_limit:
+                return Finish(Phase.FAILED, Reason.LIMIT_EXCEEDED, _too_large(seen.file.tokens, limit))
             return AwaitQuota(shard.index, message, QUOTA.wait((shard.waits or 0) + 1))
         case NoRoute(reason=Reason.NO_READY_DEPLOYMENT) if _unauthorized_for_long(shard, now):
-            return unauthorized()
+            return denied(job)
         case NoRoute(reason, message):
             told = reason in TOLD and all(candidate.asked for candidate in seen.candidates)
             return Wait(Phase.PENDING, reason, message, _again(job, LOOK_AGAIN if told else READ_AGAIN, now))
@@ -258,13 +265,38 @@ def _again(job: BatchJob, wait: timedelta, now: datetime) -> datetime:
     return sooner(now + spread(wait, job.metadata.uid, share=0.5), deadline(job, now))
 
 
-def unauthorized() -> Finish:
-    """How a job ends whose creates were refused for too long."""
-    return Finish(
-        Phase.FAILED,
-        Reason.UNAUTHORIZED,
-        f"every create was refused for {AUTH_GRACE.seconds // 60} minutes; mend the key of the deployment's "
-        "Secret and make a new job",
+def denied(job: BatchJob) -> Finish:
+    """How a job ends whose creates were refused for too long, for the key or for what the account may do."""
+    last = job.status.attempts[-1] if job.status.attempts else None
+    reason = Reason.of(last.result) if last else Reason.UNAUTHORIZED
+    advice = "mend the key of the deployment's Secret"
+    if reason is Reason.PERMISSION_DENIED:
+        advice = "have the account's owner allow it, or use another deployment"
+    grace = AUTH_GRACE.seconds // 60
+    why = f" ({last.reason})" if last else ""
+    message = f"every create was refused for {grace} minutes{why}; {advice}, and make a new job"
+    return Finish(Phase.FAILED, reason, message)
+
+
+def _too_small_for(job: BatchJob, shard: Shard, tokens: int) -> int | None:
+    """The highest limit of enqueued tokens of the deployments that refused the job, where the file is above all of
+    them: no wait makes room for it."""
+    limits = [
+        enqueued_limit(
+            attempt.reason
+            for attempt in job.status.attempts
+            if f"{attempt.deployment.namespace}/{attempt.deployment.name}" == route
+        )
+        for route in shard.refused_by
+    ]
+    known = [limit for limit in limits if limit is not None and limit < tokens]
+    return max(known) if known and len(known) == len(limits) else None
+
+
+def _too_large(tokens: int, limit: int) -> str:
+    return (
+        f"the file has about {tokens} tokens, but the provider takes {limit} enqueued tokens in all; divide the file, "
+        "or have the limit raised, and make a new job"
     )
 
 
@@ -272,9 +304,11 @@ def _unauthorized_for_long(shard: Shard, now: datetime) -> bool:
     return shard.unauthorized_since is not None and now - shard.unauthorized_since >= AUTH_GRACE
 
 
-def _why_waiting(job: BatchJob, shard: Shard) -> tuple[Reason, str]:
+def _why_waiting(job: BatchJob, shard: Shard, file: FileSeen | None) -> tuple[Reason, str]:
     again = f"tried again at {shard.retry_time:%H:%M:%S} UTC"
     if not job.status.attempts:
         return Reason.BACKOFF, again
     last = job.status.attempts[-1]
-    return Reason.of(last.result), f"{last.reason}; {again}"
+    limit, tokens = enqueued_limit([last.reason]), file.tokens if file else 0
+    why = _too_large(tokens, limit) if limit is not None and limit < tokens else last.reason
+    return Reason.of(last.result), f"{why}; {again}"

@@ -60,7 +60,7 @@ def submitted(job: BatchJob, index: int, route: str, batch: RemoteBatch, now: da
         input_file_id=batch.input_file_id,
         attempt=attempt,
         phase=Phase.VALIDATING,
-        submit_time=batch.created_at,
+        submit_time=batch.created_at or now.replace(microsecond=0),
         retry_time=None,
         unauthorized_since=None,
     )

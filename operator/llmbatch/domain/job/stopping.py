@@ -12,8 +12,9 @@ READ_AGAIN = timedelta(seconds=30)
 """How soon something that was not to be had is looked at again when nothing wakes the job first."""
 ASKED_FOR = timedelta(minutes=10)
 """How long a provider that does not answer is asked to cancel a batch."""
-CANCELLED_WITHIN = timedelta(hours=1)
-"""How long an accepted cancel is waited for. Azure OpenAI: cancelling lasts up to 10 minutes."""
+CANCELLED_WITHIN = timedelta(days=2)
+"""How long an accepted cancel is waited for. Azure OpenAI: cancelling lasts up to 10 minutes. Others take hours,
+and what was answered meanwhile is paid for and comes home; beyond the longest window nothing more can come."""
 
 
 def deadline(job: BatchJob, now: datetime) -> datetime | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Set
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from llmbatch.api.reasons import Reason
@@ -15,6 +15,7 @@ from llmbatch.engine.queue import Key
 from llmbatch.providers.protocol import AccountID, BatchProvider
 
 KIND = "Account"
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class JobName(NamedTuple):
@@ -33,10 +34,14 @@ class Stray(NamedTuple):
 
 @dataclass
 class Search:
-    """A search for the batches of one attempt; ``since`` is monotonic."""
+    """A search for the batches of one attempt; ``since`` is monotonic.
+
+    ``unreadable``: the provider lists a batch that may be of this attempt, without an id by which it could be followed.
+    """
 
     since: float
     found: list[RemoteBatch] = field(default_factory=list)
+    unreadable: bool = False
 
     def see(self, batch: RemoteBatch) -> None:
         """Take in a batch with the tag that is looked for."""
@@ -109,7 +114,17 @@ class Account:
             search.see(batch)
         # Later on every batch is one that this process knows, or is looked for by its tag.
         if self.listed_from is None and stray:
-            self.leave(JobName(tag.namespace, tag.name), Stray(batch.created_at, batch.id))
+            self.leave(JobName(tag.namespace, tag.name), Stray(batch.created_at or _LONG_AGO, batch.id))
+
+    def begin_listing(self) -> None:
+        """What an earlier complete listing could not read may be readable now."""
+        for search in self.sought.values():
+            search.unreadable = False
+
+    def see_unreadable(self, tag: Tag | None) -> None:
+        """Take in a batch that may be of this cluster and has no id; without a tag it may be any that is looked for."""
+        for attempt, search in self.sought.items():
+            search.unreadable |= tag is None or attempt == (tag.uid, tag.shard, tag.attempt)
 
     def keep_only(self, batch_ids: Set[str]) -> None:
         """Forget all batches that no job follows any more."""
@@ -150,11 +165,13 @@ class Opened(NamedTuple):
 
 
 class Sighting(NamedTuple):
-    """The batches that bear a tag, from a listing of an account that began at ``began`` (monotonic)."""
+    """The batches that bear a tag, from a listing of an account that began at ``began`` (monotonic); ``unreadable`` as
+    for `Search`."""
 
     found: tuple[RemoteBatch, ...]
     began: float
     account: Key
+    unreadable: bool = False
 
 
 class NotListed(LLMBatchError):

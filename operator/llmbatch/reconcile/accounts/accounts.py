@@ -288,7 +288,8 @@ class Accounts:
         if len(known) < len(running):
             return base
         return min(
-            poll_interval(base, (now - batch.created_at).total_seconds(), batch.state, self._rng) for batch in known
+            poll_interval(base, (now - (batch.created_at or now)).total_seconds(), batch.state, self._rng)
+            for batch in known
         )
 
     def _succeeded(self, account: Account) -> None:
@@ -343,7 +344,7 @@ class Accounts:
         if not search.found and (began is None or began < enough):
             self._await_listing(account, enough, job, cleaning_up=cleaning_up)
             return None
-        return Sighting(tuple(search.found), now if began is None else began, account.key)
+        return Sighting(tuple(search.found), now if began is None else began, account.key, search.unreadable)
 
     def _await_listing(self, account: Account, since: float, job: Key, *, cleaning_up: bool = False) -> None:
         """Have a job woken by a complete listing; it is the queue that lists, so that no job's worker waits for it."""

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Set
 from datetime import timedelta
 
-from llmbatch.domain.errors import NotFound
-from llmbatch.domain.remote import BatchState, RemoteBatch, Tag
+from llmbatch.domain.errors import BadAnswer, NotFound
+from llmbatch.domain.remote import BatchState, RemoteBatch, Tag, UnreadableBatch
 from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.providers.protocol import BatchProvider
@@ -49,9 +49,14 @@ class Listing:
         """
         began = self._clock.monotonic()
         unseen, pages = set(running), 0
+        if complete:
+            account.begin_listing()
         async for page in provider.list_batches():
             pages += 1
             for batch in page:
+                if isinstance(batch, UnreadableBatch):
+                    self._see_unreadable(account, batch)
+                    continue
                 unseen.discard(batch.id)
                 self._see(account, batch, running)
             # As many pages as single calls would be needed for what is left; the rest is asked for one by one.
@@ -83,6 +88,10 @@ class Listing:
         except NotFound:
             account.missing.setdefault(batch_id, self._clock.monotonic())
             self._wake(running[batch_id])
+        except BadAnswer:
+            # It concerns this batch alone, whose job asks for itself and tells what it gets.
+            account.batches.pop(batch_id, None)
+            self._wake(running[batch_id])
 
     def _see(self, account: Account, batch: RemoteBatch, running: Running) -> None:
         tag = Tag.of(batch.metadata)
@@ -95,6 +104,11 @@ class Listing:
         if tag is not None and tag.cluster == self._cluster:
             stray = batch.id not in running and not self._is_recorded(tag.uid, batch.id)
             account.see_tagged(tag, batch, stray=stray)
+
+    def _see_unreadable(self, account: Account, batch: UnreadableBatch) -> None:
+        tag = Tag.of(batch.metadata)
+        if tag is None or tag.cluster == self._cluster:
+            account.see_unreadable(tag)
 
     def _wake(self, jobs: Set[Key]) -> None:
         for job in jobs:

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 KEPT_REPORTS = 4096
 """Reports of validated inputs in memory; one that was dropped costs one more reading of the source."""
 LONGEST_NAME = 200
+TOO_LARGE_AGAIN = timedelta(days=1)
+"""How soon a file is sent again that a provider found too large: only its owner can make the limit higher."""
 CHANGED = "the source changed after it was validated; put it back, or give new content a new BatchFile"
 
 
@@ -204,7 +206,7 @@ class Uploads:
         if isinstance(error, SourceChanged):
             self._inputs.forget(file.metadata.uid)
         elif not error.retryable:
-            wait = max(wait, UPLOAD.most)
+            wait = max(wait, TOO_LARGE_AGAIN if error.reason is Reason.LIMIT_EXCEEDED else UPLOAD.most)
         return lifecycle.failed(target, before, error.reason, error.message, self._clock.now(), wait=wait)
 
     async def _copy(

@@ -280,7 +280,7 @@ class Retrieval:
             await self._stream(deployment, batch.error_file_id, counter.feed_errors, writer, ERRORS)
 
     def _when(self, batches: tuple[RemoteBatch, ...]) -> datetime:
-        return min((batch.created_at for batch in batches), default=self._clock.now())
+        return min((batch.created_at for batch in batches if batch.created_at), default=self._clock.now())
 
     async def _stream(
         self,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from llmbatch.api import BatchJob, ModelDeployment, names
 from llmbatch.api.batchjob import Phase
@@ -22,6 +22,7 @@ from llmbatch.api.reasons import Reason
 from llmbatch.domain.errors import (
     LLMBatchError,
     NotFound,
+    PermissionDenied,
     ProviderError,
     QuotaExceeded,
     RateLimited,
@@ -32,7 +33,7 @@ from llmbatch.domain.file.rules import lasts
 from llmbatch.domain.job import status as jobstatus
 from llmbatch.domain.job.record import Pending, ShardRecord, annotated, next_attempt, shards
 from llmbatch.domain.job.routing import Candidate, WeightedChoice
-from llmbatch.domain.job.rules import AUTH_GRACE, unauthorized
+from llmbatch.domain.job.rules import AUTH_GRACE, denied
 from llmbatch.domain.job.steps import Adopt, Begin, Create, Finish, LookFor, Lookup, Problem, Repair, Withdraw
 from llmbatch.domain.remote import RemoteBatch, Tag
 from llmbatch.domain.requests.translation import url_of
@@ -215,6 +216,13 @@ class Submission:
         if ours := _ours(seen.found, tag, pending):
             run.see(step.shard, lookup=Lookup(found=ours))
             return
+        if seen.unreadable:
+            message = (
+                f"{pending.deployment} lists a batch that may be this job's, without an id to follow it by; none is"
+                f" made meanwhile: look there for the metadata {names.TAG_UID} {tag.uid}"
+            )
+            run.see(step.shard, problem=Problem(Reason.PROVIDER_ERROR, message))
+            return
         absent = doubt.is_absent(seen, self._certainty)
         run.see(step.shard, lookup=Lookup(absent=absent, until=None if absent else again))
 
@@ -311,9 +319,9 @@ class Submission:
         changes: dict[str, object] = {"attempt": next_attempt(shard.attempt), "unauthorized_since": None}
         since = shard.unauthorized_since or now
         match error:
-            case Unauthorized() if now - since >= AUTH_GRACE:
+            case Unauthorized() | PermissionDenied() if now - since >= AUTH_GRACE:
                 run.job = job
-                return unauthorized()
+                return denied(job)
             case Refused():
                 run.job = job
                 return Finish(
@@ -321,7 +329,7 @@ class Submission:
                     Reason.BATCH_REFUSED,
                     f"{route} refused the batch: {error.message}; mend it in a new job",
                 )
-            case Unauthorized():
+            case Unauthorized() | PermissionDenied():
                 changes["unauthorized_since"] = since
                 changes["refused_by"] = [*shard.refused_by, route][-64:]
             case RateLimited() | QuotaExceeded():
@@ -350,6 +358,7 @@ class Submission:
         return self._clock.now().replace(microsecond=0)
 
 
+_UNKNOWN_TIME = datetime.max.replace(tzinfo=UTC)
 _LOST = frozenset({"file_not_found", "input_file_not_found"})
 
 
@@ -360,4 +369,4 @@ def _ours(found: Sequence[RemoteBatch], tag: Tag, pending: Pending) -> RemoteBat
         for batch in found
         if Tag.of(batch.metadata) == tag and pending.input_file_id in (None, batch.input_file_id)
     ]
-    return min(matching, key=lambda batch: (batch.created_at, batch.id), default=None)
+    return min(matching, key=lambda batch: (batch.created_at or _UNKNOWN_TIME, batch.id), default=None)

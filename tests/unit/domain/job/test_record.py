@@ -63,8 +63,8 @@ def test_a_batch_takes_the_place_of_its_pending_create():
         '{"attempt":1,"deployment":"a/b","time":"2026-01-02T03:04:05"}',
         '{"attempt":1,"deployment":"a/b","time":"yesterday"}',
         '{"attempt":"1","deployment":"a/b","time":"2026-01-02T03:04:05Z"}',
-        "[" * 1000,
-        '{"attempt":3,"deployment":"a/b","time":"2026-01-02T03:04:05Z"}' + " " * 2000,
+        "[" * 8000,
+        '{"attempt":3,"deployment":"a/b","time":"2026-01-02T03:04:05Z"}' + " " * 9000,
     ],
 )
 def test_a_pending_create_that_makes_no_sense_is_looked_for_from_the_beginning(text):
@@ -80,7 +80,7 @@ def test_a_route_that_makes_no_sense_is_none(route):
     assert ShardRecord.read({DEPLOYMENT: route}, 0, created=CREATED).deployment is None
 
 
-@pytest.mark.parametrize("batch_id", ["", "x" * 257, "batch\n1", "batch\x00"])
+@pytest.mark.parametrize("batch_id", ["", "x" * 1025, "batch\n1", "batch\x00"])
 def test_a_batch_id_that_makes_no_sense_is_none(batch_id):
     """An id that no provider would give counts as absent."""
     assert ShardRecord.read({BATCH_ID: batch_id}, 0, created=CREATED).batch_id is None

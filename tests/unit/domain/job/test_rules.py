@@ -248,6 +248,71 @@ def test_a_job_whose_creates_are_unauthorized_for_too_long_fails():
     assert isinstance(step(since, ready_to_run()), Begin)
 
 
+def test_a_job_whose_account_may_not_make_batches_says_so():
+    """A plan or a project that does not allow it is mended elsewhere than in the Secret."""
+    attempt = {"number": 1, "deployment": {"namespace": "team", "name": "east"}, "result": "PermissionDenied"}
+    attempt["reason"] = "its account may not do batches.create (403 not_available_for_plan)"
+    long_since = a_job().with_shard(unauthorizedSince=(NOW - AUTH_GRACE).isoformat()).with_status(attempts=[attempt])
+
+    made = step(long_since, ready_to_run(a_candidate(ready=False)))
+
+    assert ends(made) == (Phase.FAILED, Reason.PERMISSION_DENIED)
+    assert isinstance(made, Finish)
+    assert "not_available_for_plan" in made.message
+    assert "Secret" not in made.message
+
+
+def refused_for_its_size(waits: int) -> JobBuilder:
+    """A job that each of two deployments refused, naming its limit."""
+    said = {"east": "Limit: 90,000 enqueued tokens", "west": "the configured limit of 20K"}
+    attempts = [
+        {"number": 1, "deployment": {"namespace": "team", "name": name}, "result": "QuotaExceeded", "reason": words}
+        for name, words in said.items()
+    ]
+    refused = a_job(backoffLimit=2).with_shard(refusedBy=[EAST, "team/west"], waits=waits)
+    return refused.with_status(attempts=attempts)
+
+
+def sized(tokens: int) -> Observed:
+    """Two deployments, and a file of so many tokens."""
+    seen = ready_to_run(a_candidate(), a_candidate("team/west"))
+    assert seen.file is not None
+    return replace(seen, file=replace(seen.file, tokens=tokens))
+
+
+def test_a_file_above_the_whole_enqueued_limit_does_not_wait_for_ever():
+    """No wait makes room for it. What fits into one of the limits waits, however often."""
+    made = step(refused_for_its_size(waits=2), sized(100_000))
+
+    assert ends(made) == (Phase.FAILED, Reason.LIMIT_EXCEEDED)
+    assert isinstance(made, Finish)
+    assert "100000 tokens" in made.message
+    assert "90000" in made.message
+    assert isinstance(step(refused_for_its_size(waits=1), sized(100_000)), AwaitQuota)
+    assert isinstance(step(refused_for_its_size(waits=50), sized(80_000)), AwaitQuota)
+
+
+def test_a_job_that_waits_for_room_is_told_the_limit_that_it_is_above():
+    """From the first wait on, not only at the end."""
+    soon = (NOW + timedelta(minutes=5)).isoformat()
+    waiting = refused_for_its_size(waits=1).with_shard(retryTime=soon)
+
+    made = step(waiting, sized(100_000))
+
+    assert waits(made) == (Phase.PENDING, Reason.QUOTA)
+    assert isinstance(made, Wait)
+    assert "takes 20000 enqueued tokens in all; divide the file" in made.message
+
+
+def test_a_state_that_nobody_knows_is_told():
+    """It may last, and somebody must be able to see why."""
+    made = step(a_job().submitted(), observed(ShardSeen(batch=a_batch("in_progress", unknown_state="'paused'"))))
+
+    assert waits(made) == (Phase.IN_PROGRESS, Reason.RUNNING)
+    assert isinstance(made, Wait)
+    assert "not known here, 'paused'" in made.message
+
+
 def test_a_batch_of_an_earlier_job_of_that_name_is_adopted():
     """deletionPolicy Retain, or a restore: it is not made again."""
     batch = a_batch()
@@ -659,12 +724,14 @@ def test_a_create_in_doubt_does_not_hold_a_job_that_must_end_for_ever():
 
 @pytest.mark.parametrize("seen", [seen_batch("cancelling"), observed(ShardSeen(batch=a_batch(), cancel_accepted=True))])
 def test_an_accepted_cancel_is_waited_for_but_not_for_ever(seen):
-    """Ten minutes are usual; an hour is the most."""
+    """Ten minutes are usual; what some providers do for hours is paid for and comes home."""
     cancelled = a_job(cancel=True).submitted()
     early = cancelled.with_status(phase="Cancelling", phaseTime=(NOW - timedelta(minutes=20)).isoformat())
+    hours = cancelled.with_status(phase="Cancelling", phaseTime=(NOW - timedelta(hours=26)).isoformat())
     late = cancelled.with_status(phase="Cancelling", phaseTime=(NOW - CANCELLED_WITHIN).isoformat())
 
     made = step(early, seen)
+    assert isinstance(step(hours, seen), Wait)
 
     assert isinstance(made, Wait)
     assert made.until == NOW + CANCELLED_WITHIN - timedelta(minutes=20)

@@ -373,7 +373,7 @@ async def test_a_cancel_that_is_refused_while_the_batch_runs_is_refused():
         await made.batches.cancel_batch("batch_1")
 
 
-@pytest.mark.parametrize("forged", ["", ".", "..", "../files/file-1", "a/b", "a?limit=1", "a b", "x" * 513, "é"])
+@pytest.mark.parametrize("forged", ["", " ", ".", "..", "../files/file-1", "a/../../files", "a\n", "x" * 1025])
 async def test_a_forged_id_is_asked_of_nobody(forged: str):
     """Ids come from annotations that anyone can write, and must not lead to another path."""
     made = a_provider(OK)
@@ -385,6 +385,23 @@ async def test_a_forged_id_is_asked_of_nobody(forged: str):
             pass
 
     assert made.requests == []
+
+
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        ("batches/k3x", "/v1/batches/batches%2Fk3x"),
+        ("gs://bucket/a b", "/v1/batches/gs%3A%2F%2Fbucket%2Fa%20b"),
+        ("a?limit=1#x%2e", "/v1/batches/a%3Flimit%3D1%23x%252e"),
+        ("ü", "/v1/batches/%C3%BC"),
+    ],
+)
+async def test_an_id_is_one_part_of_a_path(written: str, path: str):
+    """Providers whose ids are paths or addresses know them escaped."""
+    made = a_provider(httpx2.Response(200, json=a_batch(id=written)))
+
+    assert (await made.batches.get_batch(written)).id == written
+    assert made.requests[0].url.raw_path == path.encode()
 
 
 async def test_no_error_holds_the_key():

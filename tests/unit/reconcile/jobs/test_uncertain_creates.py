@@ -256,3 +256,40 @@ async def test_a_restart_writes_nothing_of_a_job_that_waits():
 
     assert bench.cluster.writes == []
     assert bench.stored().status.conditions[0].reason == "NoHeadroom"
+
+
+async def test_a_batch_that_is_listed_without_an_id_is_not_made_again():
+    """It is paid, and says by its metadata whose it is; the job tells where to look, and adopts it once it can."""
+    bench = Bench()
+    east = bench.deployment("east")
+    east.lose.append("answer")
+    bench.file(EAST)
+    bench.job()
+    process = bench.start()
+    while not east.held:
+        await process.round()
+    east.unreadable |= set(east.held)
+
+    await pass_time(bench, process, 2 * LAG)
+
+    assert east.count("create") == 1
+    told = next(found for found in bench.stored().status.conditions if found.type == "Reconciling")
+    assert "llmbatch-uid" in told.message
+    east.unreadable.clear()
+    assert (await process.running()).status.batch_id in east.held
+    assert east.count("create") == 1
+
+
+async def test_one_batch_that_cannot_be_read_is_told_on_its_own_job():
+    """The account stays healthy, and its other jobs are followed."""
+    bench, process, east = await a_running_job()
+    east.unreadable |= set(east.held)
+
+    await pass_time(bench, process, 600)
+
+    told = next(found for found in bench.stored().status.conditions if found.type == "Reconciling")
+    assert "cannot be read as a batch" in told.message
+    assert all(account.healthy for account in process.accounts._accounts.values())
+    east.unreadable.clear()
+    await pass_time(bench, process, 120)
+    assert "in_progress" in next(c.message for c in bench.stored().status.conditions if c.type == "Reconciling")
