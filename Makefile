@@ -16,7 +16,7 @@ MOTO := .venv-moto
 DOCS := .venv-docs
 CHART := charts/llmbatch-operator
 INSTALL := pip install --quiet --disable-pip-version-check --require-hashes
-CONTROLPLANE := PYTHONPATH=tests $(PYTHON) -m controlplane
+TOOLCHAIN := PYTHONPATH=tests $(PYTHON) -m toolchain
 LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --no-config --no-annotate \
 	--universal --python-version 3.11 --generate-hashes
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' operator/llmbatch/__init__.py)
@@ -60,18 +60,18 @@ python:
 
 .PHONY: programs
 programs: python
-	@$(CONTROLPLANE) build > /dev/null
+	@$(TOOLCHAIN) controlplane > /dev/null
 
 .PHONY: binaries
-binaries: programs ## build what tests run into the cache, once: control plane, Helm, Prometheus, kstatus
-	@PYTHONPATH=tests $(PYTHON) -m toolchain helm prometheus kstatus > /dev/null
+binaries: python ## find, download or build, once, what tests run: control plane, Helm, Prometheus, kstatus
+	@$(TOOLCHAIN) controlplane helm prometheus kstatus
 
 .PHONY: controlplane
 controlplane: programs ## start a control plane with the CRDs, print its kubeconfig and wait for Ctrl-C
-	@exec env $(CONTROLPLANE) start --manifests crds
+	@exec env PYTHONPATH=tests $(PYTHON) -m controlplane start --manifests crds
 
 .PHONY: demo
-demo: venv programs ## run the examples against an emulator on a real control plane
+demo: venv ## run the examples against an emulator on a real control plane
 	@PYTHONPATH=tests $(BIN)/python examples/demo.py $(ARGS)
 
 .PHONY: test

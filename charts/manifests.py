@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolchain.build import program
+from toolchain.find import program
 
 CHART = Path(__file__).parent / "llmbatch-operator"
 RELEASE = "llmbatch-operator"

@@ -1,7 +1,8 @@
 """`make demo`: a control plane, a provider to talk to, the operator, and the examples of `examples/demo` run on them.
 
-All of it is real but the provider, which is the emulator. Everything ends with the demo, also with one that fails or is
-interrupted; `--keep` leaves it running until Ctrl-C, to look around.
+All of it is real but the provider, which is the emulator. No controller manager is started: nothing here needs one, and
+it would have to be got first. Everything ends with the demo, also with one that fails or is interrupted; `--keep`
+leaves it running until Ctrl-C, to look around.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from controlplane.binaries import ensure_binaries
+from controlplane.binaries import find_programs
 from controlplane.ports import free_port
 from controlplane.server import StartError
 from controlplane.session import Session, await_address
+from toolchain.find import told
 from toolchain.go import BuildError
 from toolchain.leash import leashed
 
@@ -172,9 +174,9 @@ def _play(demo: Demo, stack: ExitStack, *, keep: bool) -> None:
 
 
 def _start_control_plane(demo: Demo, stack: ExitStack) -> Kubectl:
-    ensure_binaries(os.environ)
-    demo.step("starting etcd, kube-apiserver and kube-controller-manager, with the CRDs of crds/")
-    session = Session.begin(manifests=[ROOT / "crds"])
+    demo.step(told(find_programs(controllers=False)))
+    demo.step("starting etcd and kube-apiserver, with the CRDs of crds/")
+    session = Session.begin(manifests=[ROOT / "crds"], controllers=False)
     stack.callback(session.stop)
     address = await_address(session.folder)
     return Kubectl(address.kubectl, address.kubeconfig, demo.folder / "kubectl")

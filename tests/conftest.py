@@ -32,7 +32,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if hasattr(config, "workerinput") or config.option.collectonly or not _asks_for_a_cluster(config):
         return
     try:
-        ensure_binaries(os.environ)
+        ensure_binaries()
     except BuildError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
     config.stash[session_key] = Session.begin(manifests=[TESTS.parent / "crds", *_operators_account()])

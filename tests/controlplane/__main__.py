@@ -1,4 +1,4 @@
-"""`python -m controlplane build` and `python -m controlplane start`."""
+"""`python -m controlplane start`."""
 
 from __future__ import annotations
 
@@ -31,10 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a background job of a shell starts with it ignored
         signal.signal(number, _interrupt)
     try:
-        if options.command == "build":
-            _print(str(ensure_binaries(os.environ).kube_apiserver.parent))
-        else:
-            _start(options)
+        _start(options)
     except (BuildError, StartError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -46,19 +43,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="controlplane", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("build", help="build what is not built yet and print the folder")
     run = commands.add_parser("start", help="start a control plane, print its kubeconfig and wait")
     run.add_argument("--manifests", type=Path, action="append", default=[], help="applied first; a file or a folder")
     run.add_argument("--user", action="append", default=[], metavar="NAME[=GROUP,…]", help="one more user")
     run.add_argument("--folder", type=Path, help="where its state goes; removed at the end")
     run.add_argument("--until-stdin-closes", action="store_true", help="end when standard input does")
+    run.add_argument("--without-controllers", action="store_true", help="etcd and the API server alone")
     return parser
 
 
 def _start(options: argparse.Namespace) -> None:
     users = [_user(text) for text in options.user]
     with _state_folder(options.folder) as folder:
-        binaries = ensure_binaries(os.environ)
+        binaries = ensure_binaries(controllers=not options.without_controllers)
         begun = time.monotonic()
         plane = start(binaries, folder, users=users, manifests=options.manifests)
         try:

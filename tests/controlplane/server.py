@@ -74,7 +74,7 @@ CONTROLLER_MANAGER = User("system:kube-controller-manager")
 
 @dataclass
 class ControlPlane:
-    """A running etcd, kube-apiserver and kube-controller-manager whose state is all in `folder`."""
+    """A running etcd, kube-apiserver and, if wanted, kube-controller-manager whose state is all in `folder`."""
 
     binaries: Binaries
     folder: Path
@@ -198,10 +198,8 @@ def start(
         for user in everyone:
             plane._write_kubeconfig(user)
         apply_manifests(plane, manifests)
-        _run_controller_manager(plane)
-        plane._await(
-            "default ServiceAccount", lambda: plane._answers("/api/v1/namespaces/default/serviceaccounts/default")
-        )
+        if binaries.kube_controller_manager:
+            _run_controller_manager(plane, binaries.kube_controller_manager)
     except BaseException:
         plane.stop()
         raise
@@ -239,15 +237,16 @@ def _run_etcd_and_api_server(plane: ControlPlane, port: int) -> None:
     )  # fmt: skip
 
 
-def _run_controller_manager(plane: ControlPlane) -> None:
+def _run_controller_manager(plane: ControlPlane, program: Path) -> None:
     plane._run(
-        "kube-controller-manager", plane.binaries.kube_controller_manager,
+        "kube-controller-manager", program,
         f"--kubeconfig={plane.kubeconfig_of(CONTROLLER_MANAGER.name)}", "--use-service-account-credentials",
         f"--service-account-private-key-file={plane.folder / 'certs' / 'apiserver.key'}",
         f"--root-ca-file={plane.ca_file}", "--leader-elect=false", f"--controllers={','.join(CONTROLLERS)}",
         "--kube-api-qps=300", "--kube-api-burst=600",  # with the default of 20 the ServiceAccounts come 4 s late
         "--bind-address=127.0.0.1", f"--secure-port={free_port()}", f"--cert-dir={plane.folder / 'kcm'}",
     )  # fmt: skip
+    plane._await("default ServiceAccount", lambda: plane._answers("/api/v1/namespaces/default/serviceaccounts/default"))
 
 
 def _token_line(user: User, token: str) -> str:

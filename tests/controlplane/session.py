@@ -38,11 +38,12 @@ class Session:
     process: subprocess.Popen[bytes]
 
     @classmethod
-    def begin(cls, *, manifests: Sequence[Path] = (), users: Sequence[str] = ()) -> Session:
-        """Start one in the background, building it first if need be. `users` are of the form NAME or NAME=GROUP,…"""
+    def begin(cls, *, manifests: Sequence[Path] = (), users: Sequence[str] = (), controllers: bool = True) -> Session:
+        """Start one in the background, getting its programs first. `users` are of the form NAME or NAME=GROUP,…"""
         folder = Path(tempfile.mkdtemp(prefix="llmbatch-controlplane-"))
         command = [sys.executable, "-m", "controlplane", "start", "--until-stdin-closes", f"--folder={folder}"]
         command += [f"--manifests={path}" for path in manifests] + [f"--user={user}" for user in users]
+        command += [] if controllers else ["--without-controllers"]
         process = subprocess.Popen(
             command, cwd=Path(__file__).resolve().parents[1], stdin=subprocess.PIPE, start_new_session=True
         )

@@ -22,7 +22,7 @@ from e2e.node.images import NAME, PROJECT, operator_image, version_of
 from e2e.node.layout import Layout
 from e2e.node.node import running_node
 from support.cluster import Cluster, Object
-from toolchain.build import ensure
+from toolchain.find import program
 
 HERE = Path(__file__).resolve().parent
 KIND = "llmbatch-e2e"
@@ -120,7 +120,7 @@ def _node(folder: Path) -> Iterator[PodCluster]:
 
 def _as_tester(kubeconfig: Path, folder: Path) -> Cluster:
     """The cluster by the token of an account that may do everything; the kubeconfig must hold the cluster's CA."""
-    kubectl = Path(shutil.which("kubectl") or ensure("controlplane") / "kubectl")
+    kubectl = Path(shutil.which("kubectl") or program("kubectl"))
     ask = [str(kubectl), f"--kubeconfig={kubeconfig}"]
     rights = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
     subject = {"kind": "ServiceAccount", "name": TESTER, "namespace": "default"}

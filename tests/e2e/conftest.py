@@ -16,7 +16,7 @@ from e2e.provider import Provider, furnish, running_provider
 from e2e.release import CHART, NAMESPACE, Release
 from support.emulator import Account
 from support.world import World
-from toolchain.build import program
+from toolchain.find import program
 from toolchain.go import BuildError
 
 collect_ignore = ["test_node.py"] if os.environ.keys() & {"E2E_KUBECONFIG", "E2E_KIND"} else []

@@ -14,7 +14,7 @@ import yaml
 from controlplane.session import Session, await_address
 from support.cluster import Cluster, poll
 from support.helm import CHART, NAMESPACE, RELEASE, VALUE_SETS, Object, Refused, Rendered, helm, render, value_set
-from toolchain.build import program
+from toolchain.find import program
 
 ROOT = CHART.parents[1]
 SETS = sorted(VALUE_SETS.glob("*.yaml"))

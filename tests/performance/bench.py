@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import resource
 import sys
 import tempfile
@@ -61,7 +60,7 @@ class Figure:
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[tuple[Cluster, Emulator]]:
     """A control plane and an emulator."""
-    ensure_binaries(os.environ)
+    ensure_binaries()
     session = Session.begin(manifests=[ROOT / "crds"])
     try:
         with Emulator() as emulator:

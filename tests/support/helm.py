@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from toolchain.build import program
+from toolchain.find import program
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "llmbatch-operator"
 VALUE_SETS = Path(__file__).parent / "chart_values"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from support.cluster import Object
-from toolchain.build import program
+from toolchain.find import program
 
 
 @dataclass(frozen=True)

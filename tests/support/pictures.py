@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _cluster(stack: ExitStack) -> Cluster:
-    ensure_binaries(os.environ)
+    ensure_binaries()
     session = Session.begin(manifests=[ROOT / "crds"])
     stack.callback(session.stop)
     cluster = Cluster.at(await_address(session.folder))

@@ -15,7 +15,7 @@ import yaml
 
 from controlplane.ports import free_port
 from support.cluster import poll
-from toolchain.build import ensure
+from toolchain.find import program
 from toolchain.leash import leashed
 
 READY_SECONDS = 30.0
@@ -44,7 +44,7 @@ class Prometheus:
         }
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         address, log = f"127.0.0.1:{free_port()}", folder / "prometheus.log"
-        command = [str(ensure("prometheus") / "prometheus"), f"--config.file={folder / 'prometheus.yml'}"]
+        command = [str(program("prometheus")), f"--config.file={folder / 'prometheus.yml'}"]
         command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={address}"]
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -95,7 +95,7 @@ class Prometheus:
 
 def promtool(*arguments: str | Path) -> str:
     """What promtool prints; AssertionError with it where it fails."""
-    command = [str(ensure("prometheus") / "promtool"), *map(str, arguments)]
+    command = [str(program("promtool")), *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout
     return done.stdout

@@ -1,4 +1,4 @@
-"""`python -m toolchain SET…` builds what is not built yet and prints the folder of each."""
+"""`python -m toolchain SET…` finds or makes the programs of each set, and prints how each came and where it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-from toolchain.build import ensure
+from toolchain.find import find
 from toolchain.go import BuildError
 from toolchain.sets import SETS
 
@@ -21,7 +21,8 @@ def main() -> int:
         signal.signal(number, _interrupt)
     try:
         for name in parser.parse_args().sets:
-            sys.stdout.write(f"{ensure(name)}\n")
+            for program, found in find(name).items():
+                sys.stdout.write(f"{program:24}  {found.how:24}  {found.path}\n")
     except BuildError as error:
         sys.stderr.write(f"{error}\n")
         return 1

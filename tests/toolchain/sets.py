@@ -1,4 +1,4 @@
-"""What is built: each set is a folder here with a go.mod, and the programs that come from it."""
+"""The sets of programs: each is a folder here with the go.mod that they can be built from, and pins their versions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 KUBERNETES_VERSION = "1.36.3"
+ETCD_VERSION = "3.6.8"
 PROMETHEUS_VERSION = "3.13.5"
 CONTAINERD_VERSION = "2.3.5"
 CNI_PLUGINS_VERSION = "1.9.1"

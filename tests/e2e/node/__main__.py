@@ -20,7 +20,7 @@ from e2e.node.errors import NodeError
 from e2e.node.images import operator_image
 from e2e.node.layout import Layout
 from e2e.node.node import Node, load, running_node
-from toolchain.build import ensure
+from toolchain.find import folders
 from toolchain.go import BuildError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -74,8 +74,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(layout: Layout, _options: argparse.Namespace) -> None:
     with running_node(layout) as node:
-        path = os.pathsep.join(str(ensure(name)) for name in ("controlplane", "runtime"))
-        sys.stdout.write(f"export KUBECONFIG={node.kubeconfig} PATH={path}:$PATH\n")
+        path = os.pathsep.join([*folders("controlplane", "runtime"), "$PATH"])
+        sys.stdout.write(f"export KUBECONFIG={node.kubeconfig} PATH={path}\n")
         sys.stdout.flush()
         node.process.wait()
         raise node.failure("the node ended")
@@ -99,22 +99,21 @@ def _load(layout: Layout, options: argparse.Namespace) -> None:
     init = traces.init_process(layout)
     if init is None:
         raise NodeError("no node is running")
-    load(init, options.archives, {**os.environ, "PATH": f"{ensure('runtime')}{os.pathsep}{os.environ['PATH']}"})
+    load(init, options.archives, {**os.environ, "PATH": os.pathsep.join([*folders("runtime"), os.environ["PATH"]])})
 
 
 def _shell(layout: Layout, _options: argparse.Namespace) -> None:
     image = operator_image(layout.cache)
-    helm = Path(shutil.which("helm") or ensure("helm") / "helm").parent
     with running_node(layout, [image]) as node:
         sys.stdout.write(WELCOME)
         sys.stdout.flush()
         shell = os.environ.get("SHELL", "/bin/sh")
-        subprocess.run([shell], env=_for_a_person(node, helm), check=False)  # how its last command ended is its own
+        subprocess.run([shell], env=_for_a_person(node), check=False)  # how its last command ended is its own
 
 
-def _for_a_person(node: Node, helm: Path) -> Mapping[str, str]:
+def _for_a_person(node: Node) -> Mapping[str, str]:
     plugin = Path(sys.executable).parent
-    path = os.pathsep.join([str(ensure("controlplane")), str(helm), str(plugin), os.environ["PATH"]])
+    path = os.pathsep.join([*folders("controlplane", "helm"), str(plugin), os.environ["PATH"]])
     return {**os.environ, "PATH": path, "KUBECONFIG": str(node.kubeconfig)}
 
 

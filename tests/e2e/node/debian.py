@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from e2e.node.errors import NodeError, run
-from toolchain.build import locked
+from toolchain.cache import locked
 from toolchain.progress import ProgressLine
 
 FORM = "1"

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from e2e.node.buildah import Buildah, programs
 from e2e.node.debian import unpacked
-from toolchain.build import ensure, locked
+from toolchain.cache import locked
+from toolchain.find import program
 from toolchain.progress import ProgressLine
 
 HERE = Path(__file__).resolve().parent
@@ -27,11 +28,11 @@ KEPT = 3
 
 def pause_image(cache: Path) -> Path:
     """An archive of the image that every pod begins with. Raises NodeError, BuildError."""
-    program = ensure("runtime") / "pause"
-    archive = cache / "images" / f"pause-{_key('', program, HERE / 'pause.Dockerfile')}.tar"
+    pause = program("pause")
+    archive = cache / "images" / f"pause-{_key('', pause, HERE / 'pause.Dockerfile')}.tar"
     if not archive.exists():
         with _store(cache) as store, tempfile.TemporaryDirectory() as folder:
-            shutil.copy2(program, folder)
+            shutil.copy2(pause, folder)
             store.build(PAUSE, Path(folder), dockerfile=HERE / "pause.Dockerfile")
             store.save(PAUSE, archive)
     return archive

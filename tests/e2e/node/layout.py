@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolchain.build import cache_folder
+from toolchain.cache import cache_folder
 
 NAME = "node"
 LINK = "llmbatch-node"
@@ -42,7 +41,7 @@ class Layout:
     @classmethod
     def of_user(cls) -> Layout:
         """Below the user's cache folder."""
-        return cls(cache_folder(os.environ) / "e2e")
+        return cls(cache_folder() / "e2e")
 
     @property
     def state(self) -> Path:

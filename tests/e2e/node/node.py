@@ -25,7 +25,7 @@ from e2e.node.errors import TAIL, NodeError, require_root, run
 from e2e.node.images import pause_image
 from e2e.node.layout import HOST_ADDRESS, LINK, NAME, NODE_ADDRESS, POD_NETWORK, SERVICE_NETWORK, SOCKET, Layout
 from e2e.node.overlay import over_usr
-from toolchain.build import ensure
+from toolchain.find import folders
 from toolchain.leash import leashed
 
 SETS = ("controlplane", "node", "runtime", "coredns")
@@ -85,7 +85,7 @@ class Node:
 def running_node(layout: Layout, images: Sequence[Path] = ()) -> Iterator[Node]:
     """A fresh node with these image archives, Ready. Raises NodeError, BuildError."""
     require_root()
-    path = os.pathsep.join([*(str(ensure(name)) for name in SETS), os.environ["PATH"], SYSTEM_PATH])
+    path = os.pathsep.join([*folders(*SETS), os.environ["PATH"], SYSTEM_PATH])
     environment = {**os.environ, "PATH": path, "KUBECONFIG": str(layout.kubeconfig), "PYTHONPATH": str(TESTS)}
     packages, archives = programs(layout.cache), [pause_image(layout.cache), *images]
     with _held(layout):
