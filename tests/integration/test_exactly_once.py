@@ -39,11 +39,12 @@ def attempts(account: Account) -> Counter[tuple[str, str]]:
     return Counter((tag["llmbatch-job"], tag["llmbatch-attempt"]) for tag in tags)
 
 
-@pytest.mark.parametrize("lag", [0.0, 3.0], ids=["at once", "after a lag"])
+@pytest.mark.parametrize(("lag", "careless"), [(0.0, False), (3.0, False), (3.0, True)], ids=["at once", "late", "odd"])
 @pytest.mark.parametrize("fault", ["hang_after_success", "close_after_success"])
-def test_each_job_has_one_batch_though_no_create_is_answered(world, account, operator, fault, lag):
-    """Twenty creates that succeed and never answer leave twenty batches, listed at once or only after a while."""
-    openai = account("openai", provider="openai", list_lag_seconds=lag)
+def test_each_job_has_one_batch_though_no_create_is_answered(world, account, operator, fault, lag, careless):
+    """Twenty creates that succeed and never answer leave twenty batches, listed at once or only after a while, by a
+    provider that is strict or only nearly compatible."""
+    openai = account("openai", provider="openai", list_lag_seconds=lag, careless=careless)
     operator(world.namespace, flags=(*FLAGS, "--create-grace", "6"))
     world.openai("openai", openai)
     world.file()
@@ -92,10 +93,16 @@ STEPS: dict[str, Callable[[ApiProxy, Account], Moment]] = {
 }
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_a_killed_process_leaves_one_batch_for_each_attempt(world, account, operator, proxy, step):
+LOOKED_FOR = ("when the create is recorded", "when the create is on its way", "when the batch is made")
+"""Steps after which the provider's listing is all there is to go by."""
+
+
+@pytest.mark.parametrize(
+    ("step", "careless"), [*((step, False) for step in STEPS), *((step, True) for step in LOOKED_FOR)]
+)
+def test_a_killed_process_leaves_one_batch_for_each_attempt(world, account, operator, proxy, step, careless):
     """Killed at any step of the first create and of the second, a process that starts again makes no second batch."""
-    openai = account("openai", provider="openai")
+    openai = account("openai", provider="openai", careless=careless)
     openai.hold()
     flags = (*FLAGS, *AGAIN_AT_ONCE)
     process = operator(world.namespace, flags=flags, kubeconfig=proxy.kubeconfig)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
+from urllib.parse import quote
 
 import httpx2
 import orjson
@@ -132,7 +133,7 @@ class Account:
 
     def content(self, file_id: str) -> bytes:
         """A file's content; not counted as a call."""
-        response = self._client.get(self._path(f"files/{file_id}/content"))
+        response = self._client.get(self._path(f"files/{quote(file_id, safe='')}/content"))
         response.raise_for_status()
         return response.content
 
@@ -175,15 +176,15 @@ class Account:
 
     def advance(self, batch_id: str, state: str, **fields: Any) -> dict[str, Any]:
         """Put a batch into a state at once; `code` and `message` go with `failed`."""
-        return self._call("POST", f"batches/{batch_id}/advance", json={"state": state, **fields})
+        return self._call("POST", f"batches/{quote(batch_id, safe='')}/advance", json={"state": state, **fields})
 
     def expire_file(self, file_id: str, *, left: float = 0.0) -> None:
         """Let a file's time be over, or let it have only so many seconds."""
-        self._call("POST", f"files/{file_id}/expire", json={"left_seconds": left})
+        self._call("POST", f"files/{quote(file_id, safe='')}/expire", json={"left_seconds": left})
 
     def delete_file(self, file_id: str) -> None:
         """Delete a file behind its owner's back."""
-        self._call("DELETE", f"files/{file_id}")
+        self._call("DELETE", f"files/{quote(file_id, safe='')}")
 
     def remove(self) -> None:
         """Forget the account; its keys are unknown from now on."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any, cast
 
 from llmbatch.api import BatchFile, BatchJob, ModelDeployment
@@ -16,13 +15,15 @@ from llmbatch.engine.workers import Requeue
 from llmbatch.kube.client import Kube, NamespaceView
 from llmbatch.kube.errors import KubeError
 from llmbatch.kube.events import Events
+from llmbatch.providers import openai
 from llmbatch.providers.protocol import AccountID
 from llmbatch.reconcile.abandonment import Abandonment
 from llmbatch.reconcile.accounts.accounts import Accounts, AccountSettings
 from llmbatch.reconcile.deployments.reconciler import DeploymentReconciler
 from llmbatch.reconcile.deployments.tenancy import Tenancy
+from llmbatch.reconcile.files.inputs import Inputs
 from llmbatch.reconcile.files.reconciler import FileReconciler
-from llmbatch.reconcile.files.uploads import Inputs, Uploads, provider_name
+from llmbatch.reconcile.files.uploads import Uploads, provider_name
 from llmbatch.reconcile.index.index import Index
 from llmbatch.reconcile.writer import Writer
 from llmbatch.storage.source import Inline
@@ -65,7 +66,7 @@ class FileAccount:
 
     def __init__(self, key: str) -> None:
         self.identity = AccountID("OpenAI", "https://api", "", "", key)
-        self.capabilities = SimpleNamespace(url_prefix="/v1")
+        self.capabilities = openai.CAPABILITIES
         self.files: dict[str, RemoteFile] = {}
         self.error: ProviderError | None = None
         self.uploads = 0

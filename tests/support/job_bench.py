@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any, cast
 
 from llmbatch.api import BatchFile, BatchJob, ModelDeployment
@@ -22,10 +21,11 @@ from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.engine.workers import Requeue
 from llmbatch.kube.client import Kube, NamespaceView
 from llmbatch.kube.errors import Conflict, Gone
+from llmbatch.providers import openai
 from llmbatch.providers.protocol import AccountID
 from llmbatch.reconcile.accounts.accounts import Accounts, AccountSettings
 from llmbatch.reconcile.deployments.tenancy import Tenancy
-from llmbatch.reconcile.files.uploads import form_of
+from llmbatch.reconcile.files.inputs import form_of
 from llmbatch.reconcile.index.index import Index, deployment_key, key_of
 from llmbatch.reconcile.jobs.collection import Collection
 from llmbatch.reconcile.jobs.observation import Observation
@@ -158,7 +158,7 @@ class Provider:
     def __init__(self, world: Cluster, key: str) -> None:
         self._world = world
         self.identity = AccountID("OpenAI", "https://api", "", "", key)
-        self.capabilities = SimpleNamespace(url_prefix="/v1")
+        self.capabilities = openai.CAPABILITIES
         self.held: dict[str, RemoteBatch] = {}
         self.unreadable: set[str] = set()
         """Batches of which no id can be had."""

@@ -35,7 +35,7 @@ from llmbatch.domain.job.steps import (
     Wait,
 )
 from llmbatch.domain.remote import Counts
-from llmbatch.domain.requests.validation import InputCheck
+from llmbatch.domain.requests.validation import InputCheck, InputLimits
 from support.builders import (
     NOW,
     JobBuilder,
@@ -295,7 +295,7 @@ def copy(state: CopyState, name: str = "east") -> FileDeployment:
 
 def failed_copy(reason: Reason, name: str = "west") -> FileDeployment:
     """The entry of a deployment that has no copy, and why."""
-    target = Target(f"team/{name}", "gpt", "gpt /v1/", 100, 1000, 500)
+    target = Target(f"team/{name}", "gpt", "gpt /v1/", InputLimits(100, 1000), 500)
     return lifecycle.failed(target, None, reason, "tried again", NOW)
 
 

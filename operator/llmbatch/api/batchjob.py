@@ -115,8 +115,11 @@ class BatchJobSpec(Model):
     deployment_ref: NamespacedReference | None = Field(
         default=None, description="Run on this ModelDeployment and no other. A pinned job never moves."
     )
-    endpoint: Annotated[str, Field(pattern=r"^/v1/[a-z][a-z0-9_/-]*$", max_length=64)] | None = Field(
-        default=None, description="The API called for every line, e.g. /v1/chat/completions. Default: the lines' URL."
+    endpoint: Annotated[str, Field(pattern=r"^/(api/)?v[0-9][a-z0-9]*/[a-z][a-z0-9_/-]*$", max_length=64)] | None = (
+        Field(
+            default=None,
+            description="The API called for every line, e.g. /v1/chat/completions. Default: the lines' URL.",
+        )
     )
     completion_window: Literal["24h"] = Field(
         default="24h", description="The provider's completion window. Only 24h exists."

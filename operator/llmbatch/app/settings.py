@@ -9,6 +9,7 @@ from pydantic import Field, IPvAnyNetwork, PlainValidator, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from llmbatch.domain.ambient import AmbientPrefix
+from llmbatch.domain.requests.validation import MAX_LINE_BYTES
 
 
 class Settings(BaseSettings):
@@ -52,6 +53,12 @@ class Settings(BaseSettings):
     not_found_grace: float = Field(600.0, ge=1, le=86_400, description="Seconds for which a 404 on a batch is a lag.")
     retry_scale: float = Field(1.0, gt=0, le=10, description="Multiplies the waits between attempts.")
     workers: int = Field(16, ge=1, le=256, description="Reconciles at a time; namespaces take turns.")
+    max_line_bytes: int = Field(
+        MAX_LINE_BYTES,
+        ge=64 * 1024,
+        le=256 * 1024 * 1024,
+        description="Bytes of one request; 12 MiB take up to 50 ms to check.",
+    )
     uploads: int = Field(8, ge=1, le=64, description="Uploads to one deployment at a time.")
 
     @field_validator(

@@ -29,8 +29,9 @@ from llmbatch.reconcile.accounts.account import AccountSettings
 from llmbatch.reconcile.accounts.accounts import Accounts
 from llmbatch.reconcile.deployments.reconciler import DeploymentReconciler
 from llmbatch.reconcile.deployments.tenancy import Tenancy
+from llmbatch.reconcile.files.inputs import Inputs
 from llmbatch.reconcile.files.reconciler import FileReconciler
-from llmbatch.reconcile.files.uploads import Inputs, Uploads
+from llmbatch.reconcile.files.uploads import Uploads
 from llmbatch.reconcile.index.index import Index
 from llmbatch.reconcile.jobs.collection import Collection
 from llmbatch.reconcile.jobs.observation import Observation
@@ -81,7 +82,7 @@ class Reconciling:
         shared = settings.shared_deployment_namespace
         self._tenancy = Tenancy(kube, index, clock, shared_namespaces=shared)
         self._abandonment = Abandonment(kube, self._events, clock, count=metrics.abandoned)
-        self._inputs = Inputs(self._source_of)
+        self._inputs = Inputs(self._source_of, max_line_bytes=settings.max_line_bytes)
         self._uploads = Uploads(self._accounts, self._inputs, queue, clock, at_once=settings.uploads)
         self._retrievals = Retrievals(queue, clock)
         self._handlers = {

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from llmbatch.api import names
+from llmbatch.domain.requests.endpoint import path_of
 
 
 class FileState(StrEnum):
@@ -139,7 +140,23 @@ class Capabilities:
     max_file_bytes: int
     url_prefix: str
     """What the line's URL and the batch's endpoint begin with: ``/v1`` or nothing."""
+    endpoints: frozenset[str] | None
+    """Those that it has batches for, with ``/v1``; None: whatever the API behind its URL takes."""
+    max_embedding_inputs: int | None
+    """In a file of embeddings; None: unbounded."""
+    streams: bool
+    """Whether a line may ask for a stream."""
     min_file_ttl: timedelta
     max_file_ttl: timedelta
-    validates_files: bool
-    """Whether a file must reach Processed before a batch may use it."""
+    line_urls: Mapping[str, str] = field(default_factory=dict)
+    """Lines' URLs that are written otherwise than by the prefix, by endpoint."""
+    batch_endpoints: Mapping[str, str] = field(default_factory=dict)
+    """What a batch is created with where that is not its lines' URL, by endpoint."""
+
+    def line_url(self, endpoint: str) -> str:
+        """An endpoint as this provider has it in lines."""
+        return self.line_urls.get(endpoint) or path_of(endpoint, self.url_prefix)
+
+    def batch_endpoint(self, endpoint: str) -> str:
+        """An endpoint as this provider has it in creates."""
+        return self.batch_endpoints.get(endpoint) or self.line_url(endpoint)

@@ -74,6 +74,9 @@ class Behaviour(_Strict):
     empty_error_file: bool | None = None
     nulls_as_empty_strings: bool | None = None
     capitalised_states: bool = False
+    careless: bool = False
+    """As an API writes that is only nearly compatible: ids that are paths, `{}` for no file, numbers as text, states in
+    words of its own, lists without `has_more`."""
     lock_files_in_use: bool = False
     """Deleting the input of a batch that is not over is refused with 409."""
     files_without_expiry: int | None = None

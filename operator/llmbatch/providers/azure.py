@@ -15,15 +15,22 @@ from llmbatch.domain.remote import Capabilities, FileState
 from llmbatch.providers.files_and_batches import FilesAndBatches
 from llmbatch.providers.target import Target, normalized
 
+RESPONSES = "/v1/responses"
+"""Written so in lines by the how-to page, for either API."""
+
 V1 = Capabilities(
     max_requests_per_file=50_000,
     max_file_bytes=200_000_000,
     url_prefix="/v1",
     min_file_ttl=timedelta(days=14),
     max_file_ttl=timedelta(days=30),
-    validates_files=True,
+    endpoints=frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", RESPONSES}),
+    max_embedding_inputs=None,
+    streams=False,
+    # The how-to page: the field must be there, but whether the Responses API is wanted is read from the input file.
+    batch_endpoints={RESPONSES: "/chat/completions"},
 )
-CLASSIC = replace(V1, url_prefix="")
+CLASSIC = replace(V1, url_prefix="", line_urls={RESPONSES: RESPONSES})
 
 FILE_STATES: Mapping[str, FileState] = {
     "": FileState.PROCESSING,

@@ -7,6 +7,7 @@ an hour to 30 days.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -23,8 +24,23 @@ CAPABILITIES = Capabilities(
     url_prefix="/v1",
     min_file_ttl=timedelta(hours=1),
     max_file_ttl=timedelta(days=30),
-    validates_files=False,
+    endpoints=frozenset(
+        {
+            "/v1/chat/completions",
+            "/v1/completions",
+            "/v1/embeddings",
+            "/v1/responses",
+            "/v1/moderations",
+            "/v1/images/generations",
+            "/v1/images/edits",
+            "/v1/videos",
+        }
+    ),
+    max_embedding_inputs=50_000,
+    streams=False,
 )
+COMPATIBLE = replace(CAPABILITIES, endpoints=None, max_embedding_inputs=None, streams=True)
+"""An API that only has the form of OpenAI's: it says itself what it takes."""
 
 FILE_STATES: Mapping[str, FileState] = {
     # OpenAI says nothing about a file before its batch is made, and compatible APIs may name no state at all.
@@ -74,7 +90,7 @@ def target(block: OpenAIProvider) -> Target:
         project=block.project or "",
         model=block.model,
         key_reference=block.auth.secret_key_ref,
-        capabilities=CAPABILITIES,
+        capabilities=CAPABILITIES if original else COMPATIBLE,
         api_url=base_url,
         query={},
         authorize=lambda key: {"Authorization": f"Bearer {key}", **account},

@@ -246,3 +246,44 @@ async def test_the_guard_is_asked_again_when_the_connection_is_made():
         await providers.aclose()
 
     assert received == b""
+
+
+@pytest.mark.parametrize(
+    ("deployment", "endpoint", "line_url", "batch_endpoint"),
+    [
+        (openai(), "/v1/responses", "/v1/responses", "/v1/responses"),
+        (openai(baseURL="https://llm.example/api/paas/v4"), "/v4/chat/completions", "/v4/chat/completions", None),
+        (azure(), "/v1/chat/completions", "/v1/chat/completions", "/v1/chat/completions"),
+        (azure(), "/v1/responses", "/v1/responses", "/chat/completions"),
+        (azure(apiVersion="2024-10-21"), "/v1/embeddings", "/embeddings", "/embeddings"),
+        (azure(apiVersion="2024-10-21"), "/v1/responses", "/v1/responses", "/chat/completions"),
+    ],
+)
+def test_an_endpoint_is_written_as_the_provider_has_it(
+    deployment: ModelDeploymentSpec, endpoint: str, line_url: str, batch_endpoint: str | None
+):
+    """In lines and in creates; Azure reads from the file whether the Responses API is wanted."""
+    capabilities = target_of(deployment).capabilities
+
+    assert capabilities.line_url(endpoint) == line_url
+    assert capabilities.batch_endpoint(endpoint) == (batch_endpoint or line_url)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "original"),
+    [
+        ("https://api.openai.com/v1", True),
+        ("https://eu.api.openai.com/v1", True),
+        ("https://API.OpenAI.com:443/v1/", True),
+        ("https://api.openai.com.example/v1", False),
+        ("https://llm.example/v1", False),
+        ("https://[abc]/v1", False),
+    ],
+)
+def test_only_openai_itself_is_held_to_openais_limits(base_url: str, original: bool):
+    """Another API says itself what it takes, and may list files under a purpose of its own."""
+    target = target_of(openai(baseURL=base_url))
+
+    assert (target.capabilities.endpoints is not None) is original
+    assert target.capabilities.streams is not original
+    assert bool(target.files_query) is original

@@ -10,6 +10,7 @@ from llmbatch.api.batchfile import BatchFile, CopyState, FileDeployment, Provide
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.backoff import UPLOAD
 from llmbatch.domain.remote import FileState, RemoteFile
+from llmbatch.domain.requests.validation import InputLimits
 
 LEFT_AT_LEAST = timedelta(hours=48)
 """A copy that the provider deletes sooner is made again before a job relies on it: a batch may take 24 hours."""
@@ -28,8 +29,7 @@ class Target:
     model_name: str
     form: str
     """What lines are translated to: the provider's model and the beginning of its URLs."""
-    max_requests: int
-    max_bytes: int
+    limits: InputLimits
     size: int
     """Bytes of the file in this deployment's form."""
     unusable: tuple[Reason, str] | None = None
@@ -141,11 +141,16 @@ def _is_lost(entry: FileDeployment, target: Target, seen: FileSeen, now: datetim
     return seen.needed and not lasts(copy.upload_time, copy.expiry_time, now)
 
 
-def _limit(file: BatchFile, target: Target) -> str | None:
-    if (file.status.requests or 0) > target.max_requests:
-        return f"{file.status.requests} requests, but it takes {target.max_requests}; divide the file"
-    if target.size > target.max_bytes:
-        return f"{target.size} bytes, but it takes {target.max_bytes}; divide the file"
+def _limit(file: BatchFile, target: Target) -> tuple[Reason, str] | None:
+    """Why this deployment can never take the file."""
+    limits, requests, endpoint = target.limits, file.status.requests or 0, file.status.endpoint
+    if limits.max_requests is not None and requests > limits.max_requests:
+        return Reason.LIMIT_EXCEEDED, f"{requests} requests, but it takes {limits.max_requests}; divide the file"
+    if limits.max_bytes is not None and target.size > limits.max_bytes:
+        return Reason.LIMIT_EXCEEDED, f"{target.size} bytes, but it takes {limits.max_bytes}; divide the file"
+    if limits.endpoints is not None and endpoint and endpoint not in limits.endpoints:
+        known = ", ".join(sorted(limits.endpoints))
+        return Reason.ENDPOINT_MISMATCH, f"the lines' URL is {endpoint}, but it has batches for {known} only"
     return None
 
 
@@ -237,7 +242,7 @@ def _entry(
 ) -> FileDeployment:
     entry = results.get(target.route, before)
     if limit := _limit(file, target):
-        return _blocked(target, Reason.LIMIT_EXCEEDED, limit, CopyState.FAILED, entry)
+        return _blocked(target, *limit, CopyState.FAILED, entry)
     if target.route not in results and _needs_upload(entry, target, seen, now):
         if seen.unreadable:
             return _blocked(target, *seen.unreadable, CopyState.FAILED, entry)

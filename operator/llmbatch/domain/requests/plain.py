@@ -29,6 +29,7 @@ class _Line(msgspec.Struct, gc=False):
 class _Body(msgspec.Struct, gc=False):
     model: str | msgspec.UnsetType = msgspec.UNSET
     stream: bool | msgspec.UnsetType = msgspec.UNSET
+    input: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _LINE = msgspec.json.Decoder(_Line)
@@ -43,6 +44,7 @@ class Request(NamedTuple):
     url: str
     model: str | None
     stream: bool
+    input: msgspec.Raw
     url_span: Span
     body_span: Span
     model_span: Span | None
@@ -80,6 +82,7 @@ def plain(line: bytes) -> Request | None:
         url=top.url,
         model=None if inner.model is msgspec.UNSET else inner.model,
         stream=inner.stream is True,
+        input=inner.input,
         url_span=Span(*url.span(1)),
         body_span=body_span,
         model_span=model_span,

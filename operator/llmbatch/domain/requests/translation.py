@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
+from llmbatch.domain.requests.endpoint import address_of
 from llmbatch.domain.requests.json_members import Span, members, string
 from llmbatch.domain.requests.plain import plain
-from llmbatch.domain.requests.validation import BLANK, InputReport, Lines, endpoint_of
+from llmbatch.domain.requests.validation import BLANK, MAX_LINE_BYTES, InputReport, Lines
 
-_OPENAI_PREFIX = "/v1"
+LineURL = Callable[[str], str]
 
 
-def translated_size(report: InputReport, model: str, url_prefix: str) -> int:
+def translated_size(report: InputReport, model: str, line_url: LineURL) -> int:
     """Bytes that a Translation makes of the valid input that ``report`` is about, exactly."""
-    url = 0 if report.endpoint is None else len(_json(url_of(report.endpoint, url_prefix)))
+    url = 0 if report.endpoint is None else len(_json(line_url(report.endpoint)))
     size = report.payload_bytes + report.requests + report.requests * url - report.url_bytes
     name = len(_json(model))
     if report.model is not None:
@@ -24,24 +25,19 @@ def translated_size(report: InputReport, model: str, url_prefix: str) -> int:
     return size + report.requests * (len(b'"model":') + name + len(b",")) - report.empty_bodies
 
 
-def bound(report: InputReport, model: str) -> int:
-    """Most bytes that a Translation makes of the input, whichever form the provider's URLs have."""
-    return translated_size(report, model, _OPENAI_PREFIX)
-
-
 class Translation:
     """Translates a validated input as it streams by.
 
-    ``model`` is the deployment's name for it, ``url_prefix`` what its URLs begin with (``/v1`` or nothing). The byte
-    order mark and blank lines are dropped, and every line ends with a line feed. Input that was not validated raises
+    ``model`` is the deployment's name for it, ``line_url`` writes an endpoint as its provider has it. The byte order
+    mark and blank lines are dropped, and every line ends with a line feed. Input that was not validated raises
     ValueError, in which no content is told.
     """
 
-    def __init__(self, model: str, url_prefix: str) -> None:
+    def __init__(self, model: str, line_url: LineURL, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self._model = _json(model)
-        self._prefix = url_prefix
+        self._line_url = line_url
         self._urls: dict[bytes, bytes] = {}
-        self._lines = Lines()
+        self._lines = Lines(max_line_bytes)
         self._sha256 = hashlib.sha256()
         self.requests = 0
         """Lines made so far."""
@@ -101,16 +97,11 @@ class Translation:
         """The provider's form of a URL, both as JSON. A file has one URL, in very few spellings."""
         known = self._urls.get(token)
         if known is None:
-            endpoint = endpoint_of(string(token) or "")
-            if endpoint is None:
+            address = address_of(string(token) or "")
+            if address is None:
                 raise ValueError("url is no endpoint")
-            known = self._urls[token] = _json(url_of(endpoint, self._prefix))
+            known = self._urls[token] = _json(self._line_url(address.endpoint))
         return known
-
-
-def url_of(endpoint: str, prefix: str) -> str:
-    """An endpoint (``/v1/…``) as a provider writes it, in lines and in batches alike."""
-    return prefix + endpoint.removeprefix(_OPENAI_PREFIX)
 
 
 def _json(text: str) -> bytes:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from llmbatch.api.batchfile import FileError
+from llmbatch.domain.requests.endpoint import address_of
 from llmbatch.domain.requests.json_members import Members, Span, TooComplex, TooTangled, members, string
 from llmbatch.domain.requests.plain import plain
 
@@ -23,14 +24,25 @@ ENOUGH_ERRORS = 1000
 BOM = b"\xef\xbb\xbf"
 BLANK = b" \t\r\n"
 KEYS = ("custom_id", "method", "url", "body")
-_URL = re.compile(r"/(?:v1/)?(?!v1/?\Z)([a-z][a-z0-9_-]*(?:/[a-z0-9_-]+)*)")
-_MAX_URL_CHARACTERS = 61
+EMBEDDINGS = "/v1/embeddings"
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+_HALF_A_PAIR = re.compile(
+    rb"(?<!\\)(?:\\\\)*(?:\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+)
 
 
-def endpoint_of(url: str) -> str | None:
-    """A line's URL with ``/v1``, as OpenAI writes it (Azure's examples leave it out), or None where it is no path."""
-    found = _URL.fullmatch(url) if len(url) <= _MAX_URL_CHARACTERS else None
-    return f"/v1/{found[1]}" if found else None
+@dataclass(frozen=True, slots=True)
+class InputLimits:
+    """What an input may be where it is to go. None: whatever the provider takes."""
+
+    max_requests: int | None = None
+    max_bytes: int | None = None
+    endpoints: frozenset[str] | None = None
+    max_embedding_inputs: int | None = None
+    streams: bool = False
+    """Whether lines may ask for a stream, which is for APIs to say that are only compatible."""
+    max_line_bytes: int = MAX_LINE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,8 @@ class InputReport:
     model_bytes: int = 0
     empty_bodies: int = 0
     custom_id_digest: str | None = None
+    embedding_inputs: int = 0
+    """Texts to embed, of which a line may have many."""
 
     @property
     def valid(self) -> bool:
@@ -161,26 +175,17 @@ class _Bad(Exception):
 class InputCheck:
     """Validates a whole input, chunk by chunk; ``finish`` tells the result.
 
-    ``targets`` are the names that a line's model may have; None: any, the same in all lines. An input beyond
-    ``max_requests`` or ``max_bytes`` is refused, and its rest is hashed but not looked into. The first ``kept_errors``
-    are told.
+    ``targets`` are the names that a line's model may have; None: any, the same in all lines. The rest of an input that
+    is too large is hashed but not looked into. The first ``kept_errors`` are told.
     """
 
     def __init__(
-        self,
-        targets: Sequence[str] | None,
-        max_requests: int | None = None,
-        max_bytes: int | None = None,
-        *,
-        max_line_bytes: int = MAX_LINE_BYTES,
-        kept_errors: int = KEPT_ERRORS,
+        self, targets: Sequence[str] | None, limits: InputLimits | None = None, *, kept_errors: int = KEPT_ERRORS
     ) -> None:
         self._targets = None if targets is None else frozenset(targets)
         self._kept_errors = kept_errors
-        self._max_requests = max_requests
-        self._max_bytes = max_bytes
-        self._max_line_bytes = max_line_bytes
-        self._lines = Lines(max_line_bytes)
+        self._limits = limits or InputLimits()
+        self._lines = Lines(self._limits.max_line_bytes)
         self._sha256 = hashlib.sha256()
         self._bytes = 0
         self._seen = Seen()
@@ -193,6 +198,8 @@ class InputCheck:
         self._model_bytes = 0
         self._empty_bodies = 0
         self._endpoint: str | None = None
+        self._deployment: str | None = None
+        self._embedding_inputs = 0
         self._model: str | None = None
         self._models_known = False
         self._errors: list[FileError] = []
@@ -208,9 +215,9 @@ class InputCheck:
         """Takes the next bytes; about 10 µs a line; 64 KiB at a time hold the loop for at most 30 ms."""
         self._sha256.update(chunk)
         self._bytes += len(chunk)
-        if self._max_bytes is not None and self._bytes > self._max_bytes and not self._over:
-            self._error(None, _Bad("file_too_large", f"the input is over {self._max_bytes} bytes; split it"))
-            self._over = True
+        most = self._limits.max_bytes
+        if most is not None and self._bytes > most and not self._over:
+            self._end(_Bad("file_too_large", f"the input is over {most} bytes; split it"))
         if self._over:
             return
         for line in self._lines.feed(chunk):
@@ -238,7 +245,13 @@ class InputCheck:
             model_bytes=self._model_bytes,
             empty_bodies=self._empty_bodies,
             custom_id_digest=self._seen.digest,
+            embedding_inputs=self._embedding_inputs,
         )
+
+    def _end(self, bad: _Bad) -> None:
+        """What is wrong with the whole; nothing that follows can mend it."""
+        self._error(None, bad)
+        self._over = True
 
     def _error(self, line: int | None, bad: _Bad) -> None:
         self._error_count += 1
@@ -254,14 +267,13 @@ class InputCheck:
         if line is not None and not line.strip(BLANK):
             return
         self._requests += 1
-        if self._max_requests is not None and self._requests > self._max_requests:
-            advice = f"the input has over {self._max_requests} requests; split it"
-            self._error(None, _Bad("too_many_requests", advice))
-            self._over = True
+        most = self._limits.max_requests
+        if most is not None and self._requests > most:
+            self._end(_Bad("too_many_requests", f"the input has over {most} requests; split it"))
             return
         try:
             if line is None:
-                raise _Bad("line_too_long", f"the line is over {self._max_line_bytes} bytes; make it shorter")
+                raise _Bad("line_too_long", f"the line is over {self._limits.max_line_bytes} bytes; make it shorter")
             self._longest = max(self._longest, len(line))
             self._payload += len(line)
             if not line.isascii():
@@ -280,9 +292,9 @@ class InputCheck:
             found is None
             or found.method != "POST"
             or found.model != self._model
-            or found.stream
+            or (found.stream and not self._limits.streams)
             or not 0 < len(found.custom_id) <= MAX_CUSTOM_ID_CHARACTERS
-            or endpoint_of(found.url) != self._endpoint
+            or address_of(found.url) not in ((self._endpoint, None), (self._endpoint, self._deployment))
         ):
             return False
         self._unique(found.custom_id)
@@ -292,6 +304,7 @@ class InputCheck:
             self._model_bytes += found.model_span.end - found.model_span.start
         else:
             self._empty_bodies += not line[found.body_span.start + 1 : found.body_span.end - 1].strip(BLANK)
+        self._count_inputs(found.input)
         return True
 
     def _request(self, line: bytes, found: Members) -> None:
@@ -324,14 +337,25 @@ class InputCheck:
     def _url(self, line: bytes, found: Members) -> None:
         span = _required(found, "url")
         text = string(line[span.start : span.end])
-        endpoint = None if text is None else endpoint_of(text)
-        if endpoint is None:
-            raise _Bad("invalid_url", "url must be the path of an endpoint, such as /v1/chat/completions", "url")
+        address = None if text is None else address_of(text)
+        if address is None:
+            more = ", without scheme and host" if text and "://" in text else ""
+            raise _Bad("invalid_url", f"url must be the path of an endpoint, such as /v1/chat/completions{more}", "url")
         self._url_bytes += span.end - span.start
         if self._endpoint is None:
-            self._endpoint = endpoint
-        elif self._endpoint != endpoint:
+            self._endpoint = address.endpoint
+            self._supported(address.endpoint)
+        elif self._endpoint != address.endpoint:
             raise _Bad("mixed_urls", "url differs from that of an earlier line; use one endpoint a file", "url")
+        self._deployment = self._deployment or address.deployment
+        if address.deployment not in (None, self._deployment):
+            raise _Bad("mixed_urls", "url names another deployment than an earlier line; use one a file", "url")
+
+    def _supported(self, endpoint: str) -> None:
+        known = self._limits.endpoints
+        if known is not None and endpoint not in known:
+            advice = f"no deployment of the file's models has batches for this url, only for {', '.join(sorted(known))}"
+            raise _Bad("unsupported_endpoint", advice, "url")
 
     def _body(self, line: bytes, found: Members) -> None:
         span = _required(found, "body")
@@ -343,9 +367,20 @@ class InputCheck:
         if "model" in inner.duplicates:
             raise _Bad("duplicate_key", "body has model twice; keep one", "model")
         streamed = inner.spans.get("stream")
-        if streamed and line[streamed.start : streamed.end] == b"true":
+        if streamed and line[streamed.start : streamed.end] == b"true" and not self._limits.streams:
             raise _Bad("stream_not_supported", "a batch cannot stream; remove stream from body", "stream")
+        if given := inner.spans.get("input"):
+            self._count_inputs(line[given.start : given.end])
         self._body_model(line, inner.spans.get("model"))
+
+    def _count_inputs(self, given: bytes | msgspec.Raw) -> None:
+        """OpenAI bounds the texts of a file of embeddings, of which a line may have many."""
+        if self._endpoint != EMBEDDINGS:
+            return
+        self._embedding_inputs += _texts_in(given)
+        most = self._limits.max_embedding_inputs
+        if most is not None and self._embedding_inputs > most:
+            self._end(_Bad("too_many_inputs", f"the input has over {most} texts to embed; split it"))
 
     def _body_model(self, line: bytes, span: Span | None) -> None:
         model: str | None = None
@@ -380,6 +415,9 @@ def _object(line: bytes, span: Span | None = None, *, key: str | None = None) ->
     except msgspec.ValidationError:
         raise _Bad("not_an_object", "the line must be one JSON object") from None
     except msgspec.DecodeError:
+        if _HALF_A_PAIR.search(line):
+            advice = "the line has half of a surrogate pair as an escape: a character that was cut; write it whole"
+            raise _Bad("half_a_character", advice) from None
         raise _Bad("invalid_json", "the line is not valid JSON; write one JSON object a line") from None
     except RecursionError:
         raise _Bad("nested_too_deep", "the line is nested too deep; make it flatter", key) from None
@@ -387,3 +425,12 @@ def _object(line: bytes, span: Span | None = None, *, key: str | None = None) ->
         raise _Bad("too_complex", "the line has more keys and values than any request needs", key) from None
     except TooTangled:
         raise _Bad("duplicate_key", "a key appears twice in a long object; keep one", key) from None
+
+
+def _texts_in(given: bytes | msgspec.Raw) -> int:
+    """How many texts an ``input`` holds: it is one, a list of them, or lists of tokens."""
+    try:
+        found = _RAWS.decode(given)
+    except (msgspec.DecodeError, RecursionError):
+        return 1
+    return len(found) if found and bytes(found[0])[:1] in (b'"', b"[") else 1

@@ -15,9 +15,11 @@ from llmbatch.emulator.openai.openai import ENDPOINTS, SNAPSHOTS
 from llmbatch.emulator.refusals import LineError, Refusal
 from llmbatch.emulator.settings import AccountSettings, Provider
 
+CHAT, RESPONSES = "/chat/completions", "/v1/responses"
 CLASSIC_ENDPOINTS: Mapping[str, Kind] = MappingProxyType(
-    {endpoint.removeprefix("/v1"): kind for endpoint, kind in ENDPOINTS.items()}
+    {endpoint.removeprefix("/v1"): kind for endpoint, kind in ENDPOINTS.items() if endpoint != RESPONSES}
 )
+V1_ENDPOINTS: Mapping[str, Kind] = MappingProxyType({**ENDPOINTS, CHAT: "chat"})
 
 MESSAGES: Mapping[str, str] = MappingProxyType(
     {
@@ -38,10 +40,17 @@ class Azure:
     """A resource's `/openai` (classic, by `api-version`) or `/openai/v1`."""
 
     provider: Provider = "azure"
-    endpoints: Mapping[str, Kind] = field(default_factory=lambda: ENDPOINTS)
+    endpoints: Mapping[str, Kind] = field(default_factory=lambda: V1_ENDPOINTS)
     needs_api_version: bool = False
     file_ttl: tuple[int, int] = (14 * DAY, 30 * DAY)
     default_file_ttl: int | None = None
+
+    def kind_of(self, endpoint: str, url: str | None) -> Kind | None:
+        if endpoint == CHAT and url == RESPONSES:
+            # The how-to page: which of the two is wanted is read from the file.
+            return "responses"
+        same = url in (None, endpoint) or (url in self.endpoints and url == f"/v1{endpoint}")
+        return self.endpoints[endpoint] if same else None
 
     def new_file_id(self) -> str:
         return "file-" + secrets.token_hex(16)

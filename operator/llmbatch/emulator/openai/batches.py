@@ -7,6 +7,7 @@ from typing import Any, Literal
 from aiohttp import web
 
 from llmbatch.emulator.exchanges import Exchange
+from llmbatch.emulator.openai import careless
 from llmbatch.emulator.openai.creation import BatchRequest, read_batch_request
 from llmbatch.emulator.openai.objects import Batch, StoredFile
 from llmbatch.emulator.openai.paging import read_page
@@ -62,7 +63,8 @@ class Batches:
         for batch in found:
             account.look(batch, exchange.now)
         await account.settle(found)
-        return exchange.answer(page.view([self._view(exchange, batch) for batch in found], more=more))
+        view = page.view([self._view(exchange, batch) for batch in found], more=more)
+        return exchange.answer(careless.page_view(view) if behaviour.careless else view)
 
     async def cancel(self, exchange: Exchange) -> web.StreamResponse:
         """`POST /batches/{id}/cancel`."""
@@ -85,7 +87,8 @@ class Batches:
         return exchange.account.look(batch, exchange.now)
 
     def _view(self, exchange: Exchange, batch: Batch) -> dict[str, Any]:
-        return batch_view(batch, exchange.dialect, exchange.behaviour, exchange.now)
+        view = batch_view(batch, exchange.dialect, exchange.behaviour, exchange.now)
+        return careless.batch_view(view) if exchange.behaviour.careless else view
 
 
 def _accept(exchange: Exchange, asked: BatchRequest) -> Batch:
@@ -97,8 +100,9 @@ def _accept(exchange: Exchange, asked: BatchRequest) -> Batch:
         raise refusal
     if file is not None and (refusal := dialect.unready_input(file, now)):
         raise refusal
+    batch_id = dialect.new_batch_id()
     batch = Batch(
-        id=dialect.new_batch_id(),
+        id=careless.new_id("batches", batch_id) if behaviour.careless else batch_id,
         created=now,
         input_file_id=asked.input_file_id,
         endpoint=asked.endpoint,
@@ -124,8 +128,11 @@ def _judge(exchange: Exchange, batch: Batch, file: StoredFile) -> None:
         return
     batch.requests, batch.tokens = verdict.requests, verdict.tokens
     batch.faults = [*verdict.malformed, *verdict.errors]
-    if verdict.urls and verdict.urls[0] != batch.endpoint and len(verdict.urls) == 1:
-        batch.faults.append(LineError("mismatched_url", "", 1, "url"))
+    if len(verdict.urls) == 1:
+        kind = dialect.kind_of(batch.endpoint, verdict.urls[0])
+        if kind is None:
+            batch.faults.append(LineError("mismatched_url", "", 1, "url"))
+        batch.kind = kind or batch.kind
     name = verdict.models[0] if verdict.models else ""
     models = dialect.models(exchange.account.settings)
     batch.deployment = name

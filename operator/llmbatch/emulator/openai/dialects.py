@@ -22,7 +22,11 @@ class Dialect(Protocol):
 
     @property
     def endpoints(self) -> Mapping[str, Kind]:
-        """The endpoints that a batch may name, in the form that its lines' URLs have too."""
+        """The endpoints that a batch may name, by what they run; lines' URLs have the same form, but see `kind_of`."""
+        ...
+
+    def kind_of(self, endpoint: str, url: str | None) -> Kind | None:
+        """What a batch for `endpoint` runs whose lines have the one URL `url`; None: they disagree."""
         ...
 
     @property

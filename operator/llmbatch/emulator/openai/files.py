@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from llmbatch.emulator.exchanges import Exchange
+from llmbatch.emulator.openai import careless
 from llmbatch.emulator.openai.objects import StoredFile
 from llmbatch.emulator.openai.paging import read_page
 from llmbatch.emulator.openai.representations import file_view
@@ -71,7 +72,8 @@ class Files:
             )
         except KeyError:
             raise exchange.dialect.no_such_file(page.after or "") from None
-        return exchange.answer(page.view([self._view(exchange, file) for file in found], more=more))
+        view = page.view([self._view(exchange, file) for file in found], more=more)
+        return exchange.answer(careless.page_view(view) if exchange.behaviour.careless else view)
 
     async def get(self, exchange: Exchange) -> web.StreamResponse:
         """`GET /files/{id}`."""
@@ -106,7 +108,8 @@ class Files:
         return file
 
     def _view(self, exchange: Exchange, file: StoredFile) -> dict[str, Any]:
-        return file_view(file, exchange.dialect, exchange.behaviour, exchange.now)
+        view = file_view(file, exchange.dialect, exchange.behaviour, exchange.now)
+        return careless.file_view(view) if exchange.behaviour.careless else view
 
     def _accept(self, exchange: Exchange, upload: Upload) -> StoredFile:
         """Make a file of an upload. Raises Refusal."""
@@ -129,8 +132,9 @@ class Files:
         if asked is None:
             _check_room(exchange)
         fault = exchange.fault
+        file_id = dialect.new_file_id()
         file = StoredFile(
-            id=dialect.new_file_id(),
+            id=careless.new_id("files", file_id) if behaviour.careless else file_id,
             created=now,
             filename=upload.filename or "",
             purpose=purpose,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmbatch.domain.requests.validation import ENOUGH_ERRORS, KEPT_ERRORS, InputReport
+from llmbatch.domain.requests.validation import ENOUGH_ERRORS, KEPT_ERRORS, InputLimits, InputReport
 from llmbatch.plugin.exits import Exit, leave, say, unread_is_well
 from llmbatch.plugin.options import Format, Output
 from llmbatch.plugin.submitting.requests import checked, errors_table, how_many, opened, title
@@ -32,18 +32,30 @@ def validate(
     every: Annotated[
         bool, typer.Option("--all", help=f"Show up to {ENOUGH_ERRORS} errors. Default: the first {KEPT_ERRORS}.")
     ] = False,
+    compatible: Annotated[
+        bool,
+        typer.Option("--compatible", help="For an API that is only compatible: any endpoint, and streams."),
+    ] = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Check a file of requests, without a cluster.
 
     These are the checks that the operator makes before it uploads anything. Exit code 1: the file is invalid.
     """
-    leave(lambda: _validate(file, model, output, kept_errors=ENOUGH_ERRORS if every else KEPT_ERRORS))
+    limits = InputLimits(streams=True) if compatible else _of_openai()
+    leave(lambda: _validate(file, model, limits, output, kept_errors=ENOUGH_ERRORS if every else KEPT_ERRORS))
 
 
-def _validate(file: str, models: list[str] | None, output: Format, *, kept_errors: int) -> Exit:
+def _of_openai() -> InputLimits:
+    """What OpenAI, and of it Azure OpenAI, have batches for."""
+    from llmbatch.providers.openai import CAPABILITIES
+
+    return InputLimits(endpoints=CAPABILITIES.endpoints, max_embedding_inputs=CAPABILITIES.max_embedding_inputs)
+
+
+def _validate(file: str, models: list[str] | None, limits: InputLimits, output: Format, *, kept_errors: int) -> Exit:
     with opened(file) as stream:
-        report = checked(stream, models, kept_errors=kept_errors)
+        report = checked(stream, models, limits, kept_errors=kept_errors)
     with unread_is_well(sys.stdout):
         show(output, lambda: _data(file, report), lambda: _table(report))
     if not report.valid:

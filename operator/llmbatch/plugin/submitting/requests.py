@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from llmbatch.api.batchfile import FileError
-from llmbatch.domain.requests.validation import ENOUGH_ERRORS, InputCheck, InputReport
+from llmbatch.domain.requests.validation import ENOUGH_ERRORS, InputCheck, InputLimits, InputReport
 from llmbatch.plugin.terminal.printing import Column, Table
 
 STDIN = "-"
@@ -45,9 +45,9 @@ def _stream(path: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def checked(stream: BinaryIO, models: Sequence[str] | None, *, kept_errors: int) -> InputReport:
+def checked(stream: BinaryIO, models: Sequence[str] | None, limits: InputLimits, *, kept_errors: int) -> InputReport:
     """The operator's own validation of all that is in the stream; None for ``models``: any, the same in all lines."""
-    check = InputCheck(models, kept_errors=kept_errors)
+    check = InputCheck(models, limits, kept_errors=kept_errors)
     while chunk := stream.read(CHUNK_BYTES):
         check.feed(chunk)
     return check.finish()

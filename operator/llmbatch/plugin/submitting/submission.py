@@ -11,7 +11,7 @@ from typing import BinaryIO
 from llmbatch.api import BatchJob
 from llmbatch.api.reasons import ConditionType
 from llmbatch.domain.conditions import holds
-from llmbatch.domain.requests.validation import KEPT_ERRORS, InputReport
+from llmbatch.domain.requests.validation import KEPT_ERRORS, InputLimits, InputReport
 from llmbatch.kube.client import target_of
 from llmbatch.kube.errors import AlreadyExists
 from llmbatch.plugin.connection import Connection, connected
@@ -24,6 +24,8 @@ from llmbatch.plugin.submitting.requests import checked, errors_table, how_many,
 from llmbatch.plugin.terminal.printing import Table, show
 
 LIKELY_RESULT_BYTES = 2048
+LIKELY_EMBEDDING_BYTES = 33_000
+"""Of one text: 1,536 to 3,072 numbers as text."""
 """Of one answer, for a warning: a chat completion of some paragraphs."""
 
 
@@ -76,7 +78,9 @@ async def submission(wish: Wish, where: Where, ways: Ways) -> Exit:
 
 
 def _checked(wish: Wish, content: BinaryIO) -> InputReport:
-    report = checked(content, [wish.model] if wish.model else None, kept_errors=KEPT_ERRORS)
+    # What its providers take is for the operator to say, which knows them.
+    anything = InputLimits(streams=True)
+    report = checked(content, [wish.model] if wish.model else None, anything, kept_errors=KEPT_ERRORS)
     if not report.valid:
         with unread_is_well(sys.stderr):
             show("table", dict, lambda: errors_table(report.errors), to=sys.stderr)
@@ -96,7 +100,8 @@ def _planned(wish: Wish, report: InputReport, content: BinaryIO) -> Plan:
     plan = planned(wish, report, content)
     output = plan.job["spec"].get("output", {})
     bounded = "configMap" in output or "secret" in output
-    if bounded and report.requests * LIKELY_RESULT_BYTES > OBJECT_BYTES:
+    likely = report.embedding_inputs * LIKELY_EMBEDDING_BYTES or report.requests * LIKELY_RESULT_BYTES
+    if bounded and likely > OBJECT_BYTES:
         say(
             f"note: the results of {report.requests} requests may not fit into 1 MiB, and the job would fail with"
             " OutputTooLarge; --output-to names a bucket, or none: they stay at the provider"

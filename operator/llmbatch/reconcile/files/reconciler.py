@@ -15,7 +15,7 @@ from llmbatch.domain.errors import CredentialsError, LLMBatchError, StorageError
 from llmbatch.domain.file import rules as lifecycle
 from llmbatch.domain.file import status as filestatus
 from llmbatch.domain.requests.translation import translated_size
-from llmbatch.domain.requests.validation import InputReport
+from llmbatch.domain.requests.validation import InputLimits, InputReport
 from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import Key
 from llmbatch.engine.workers import Requeue
@@ -24,7 +24,8 @@ from llmbatch.kube.errors import KubeError
 from llmbatch.providers.registry import target_of
 from llmbatch.reconcile.abandonment import Abandonment
 from llmbatch.reconcile.deployments.tenancy import Tenancy
-from llmbatch.reconcile.files.uploads import Inputs, Uploads, form_of, largest, limits_of
+from llmbatch.reconcile.files.inputs import Inputs, form_of, limits_of, limits_of_any
+from llmbatch.reconcile.files.uploads import Uploads
 from llmbatch.reconcile.index.index import Index, deployment_key, key_of, route_of
 from llmbatch.reconcile.writer import Writer
 
@@ -88,10 +89,9 @@ class FileReconciler:
 
     async def _validate(self, file: BatchFile, deployments: Deployments) -> Requeue | None:
         """Read the whole input once; nothing is sent anywhere before."""
-        requests, size = largest(list(deployments.values()))
         self._inputs.forget(file.metadata.uid)
         try:
-            report = await self._inputs.report(file, max_requests=requests, max_bytes=size)
+            report = await self._inputs.report(file, limits_of_any(list(deployments.values())))
         except (StorageError, CredentialsError) as error:
             await self._write(file, filestatus.unread(file, error, self._clock.now()))
             return Requeue(self._recheck)
@@ -141,8 +141,8 @@ class FileReconciler:
         if report or not plan.upload:
             return seen, plan
         try:
-            requests, size = file.status.requests or 0, file.status.bytes or 0
-            report = await self._inputs.report(file, max_requests=requests, max_bytes=size)
+            limits = InputLimits(file.status.requests or 0, file.status.bytes or 0, streams=True)
+            report = await self._inputs.report(file, limits)
         except (StorageError, CredentialsError) as error:
             logger.warning("%s cannot be read again: %s", key_of(file), error.message)
             seen = replace(seen, unreadable=(error.reason, error.message))
@@ -173,15 +173,14 @@ class FileReconciler:
         )
 
     def _target(self, route: str, deployment: ModelDeployment, report: InputReport) -> lifecycle.Target:
-        requests, size = limits_of(deployment)
+        limits = limits_of(deployment)
         target = target_of(deployment.spec)
         return lifecycle.Target(
             route=route,
             model_name=deployment.spec.model_name,
             form=form_of(deployment),
-            max_requests=requests,
-            max_bytes=size,
-            size=translated_size(report, target.model, target.capabilities.url_prefix) if report.payload_bytes else 0,
+            limits=limits,
+            size=translated_size(report, target.model, target.capabilities.line_url) if report.payload_bytes else 0,
             unusable=self._tenancy.unusable(deployment),
         )
 

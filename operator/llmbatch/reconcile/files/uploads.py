@@ -6,37 +6,32 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from weakref import WeakValueDictionary
 
 from llmbatch.api import BatchFile, ModelDeployment
-from llmbatch.api.batchfile import BatchFileStatus, FileDeployment
+from llmbatch.api.batchfile import FileDeployment
 from llmbatch.api.reasons import Reason
 from llmbatch.domain.backoff import UPLOAD
 from llmbatch.domain.errors import LLMBatchError, NotFound, ProviderError, SourceChanged
 from llmbatch.domain.file import rules as lifecycle
-from llmbatch.domain.quantity import duration, quantity
+from llmbatch.domain.quantity import duration
 from llmbatch.domain.remote import FileState, RemoteFile
 from llmbatch.domain.requests.translation import Translation
-from llmbatch.domain.requests.validation import InputCheck, InputReport
 from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import WorkQueue
 from llmbatch.providers.protocol import BatchProvider
 from llmbatch.providers.registry import target_of
 from llmbatch.reconcile.accounts.accounts import Accounts
+from llmbatch.reconcile.files.inputs import Inputs, translated
 from llmbatch.reconcile.index.index import key_of, route_of
-from llmbatch.storage.source import Source
 
 logger = logging.getLogger(__name__)
 
-KEPT_REPORTS = 4096
-"""Reports of validated inputs in memory; one that was dropped costs one more reading of the source."""
 LONGEST_NAME = 200
 TOO_LARGE_AGAIN = timedelta(days=1)
 """How soon a file is sent again that a provider found too large: only its owner can make the limit higher."""
-CHANGED = "the source changed after it was validated; put it back, or give new content a new BatchFile"
 
 
 def provider_name(file_uid: str, route: str, shard: int) -> str:
@@ -46,44 +41,6 @@ def provider_name(file_uid: str, route: str, shard: int) -> str:
         return name
     digest = hashlib.sha256(route.encode()).hexdigest()[:32]
     return f"llmbatch-{file_uid}.{digest}.{shard}.jsonl"
-
-
-class Inputs:
-    """Reads sources, and remembers what validation found of them."""
-
-    def __init__(self, source_of: Callable[[BatchFile], Source]) -> None:
-        self._source_of = source_of
-        self._reports: OrderedDict[str, InputReport] = OrderedDict()
-
-    def source(self, file: BatchFile) -> Source:
-        """The file's source."""
-        return self._source_of(file)
-
-    async def report(self, file: BatchFile, *, max_requests: int, max_bytes: int) -> InputReport:
-        """What the input is. Raises StorageError, CredentialsError, and SourceChanged where it is no longer what
-        was validated."""
-        uid = file.metadata.uid
-        if uid not in self._reports:
-            check = InputCheck(file.spec.target_model_names, max_requests, max_bytes)
-            async with contextlib.aclosing(self.source(file).chunks()) as chunks:
-                async for chunk in chunks:
-                    check.feed(chunk)
-                    if check.refused:
-                        # Whatever follows, and however much it is, the file stays refused.
-                        break
-                    await asyncio.sleep(0)
-            report = check.finish()
-            if file.status.sha256 is not None and report.sha256 != file.status.sha256:
-                raise SourceChanged(CHANGED)
-            self._reports[uid] = report
-            if len(self._reports) > KEPT_REPORTS:
-                self._reports.popitem(last=False)
-        self._reports.move_to_end(uid)
-        return self._reports[uid]
-
-    def forget(self, uid: str) -> None:
-        """The file is gone."""
-        self._reports.pop(uid, None)
 
 
 class Uploads:
@@ -222,7 +179,8 @@ class Uploads:
         look = self.may_exist(file, target.route)
         if look and (found := await self._adopt(provider, name, file, target, in_use=in_use)):
             return found
-        translation = Translation(target_of(deployment.spec).model, provider.capabilities.url_prefix)
+        model, line_url = target_of(deployment.spec).model, provider.capabilities.line_url
+        translation = Translation(model, line_url, max_line_bytes=self._inputs.max_line_bytes)
         ttl = duration(file.spec.provider_file_ttl)
         lines = translated(self._inputs.source(file), translation, file.status)
         return await provider.upload(lines, name=name, ttl=ttl, size=target.size)
@@ -310,28 +268,6 @@ class InUse(LLMBatchError):
         super().__init__(f"a batch may still read {file_id}")
 
 
-async def translated(source: Source, translation: Translation, status: BatchFileStatus) -> AsyncIterator[bytes]:
-    """A source's translated lines. The last piece is held back until the whole is known to be what was validated, so
-    that a provider never has a complete file of anything else. Raises SourceChanged and what the source raises."""
-    held, left = b"", status.bytes or 0
-    try:
-        async with contextlib.aclosing(source.chunks()) as chunks:
-            async for chunk in chunks:
-                left -= len(chunk)
-                if left < 0:
-                    raise SourceChanged(CHANGED)
-                if made := translation.feed(chunk):
-                    if held:
-                        yield held
-                    held = made
-        held += translation.finish()
-    except ValueError:
-        raise SourceChanged(CHANGED) from None
-    if translation.sha256 != status.sha256:
-        raise SourceChanged(CHANGED)
-    yield held
-
-
 def _entry(file: BatchFile, route: str) -> FileDeployment | None:
     return next((entry for entry in file.status.deployments if lifecycle.route_of(entry) == route), None)
 
@@ -343,28 +279,3 @@ def _ids(entry: FileDeployment | None) -> set[str]:
 def _preference(copy: RemoteFile) -> tuple[bool, float]:
     age = copy.created_at.timestamp() if copy.created_at else 0.0
     return (copy.state is FileState.PROCESSED, age)
-
-
-def largest(deployments: Sequence[ModelDeployment]) -> tuple[int, int]:
-    """The most requests and bytes that any of these deployments takes; OpenAI's own limits where there is none."""
-    limits = [limits_of(deployment) for deployment in deployments] or [(50_000, 200_000_000)]
-    return max(limit[0] for limit in limits), max(limit[1] for limit in limits)
-
-
-def limits_of(deployment: ModelDeployment) -> tuple[int, int]:
-    """The most requests and bytes in a file of this deployment; its own limits can only be below the provider's."""
-
-    capabilities, limits = target_of(deployment.spec).capabilities, deployment.spec.limits
-    requests = min(
-        capabilities.max_requests_per_file, limits.max_requests_per_file or capabilities.max_requests_per_file
-    )
-    size = capabilities.max_file_bytes
-    if limits.max_file_bytes is not None:
-        size = min(size, quantity(limits.max_file_bytes))
-    return requests, size
-
-
-def form_of(deployment: ModelDeployment) -> str:
-    """What lines are translated to on a deployment."""
-    target = target_of(deployment.spec)
-    return f"{target.model} {target.capabilities.url_prefix}/"

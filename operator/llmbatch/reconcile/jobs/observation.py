@@ -23,8 +23,8 @@ from llmbatch.kube.client import Kube
 from llmbatch.reconcile.abandonment import Abandonment
 from llmbatch.reconcile.accounts.accounts import Accounts, NotListed
 from llmbatch.reconcile.deployments.tenancy import Tenancy
+from llmbatch.reconcile.files.inputs import form_of
 from llmbatch.reconcile.files.recent import RecentFiles
-from llmbatch.reconcile.files.uploads import form_of
 from llmbatch.reconcile.index.index import Index, deployment_key, key_of, route_of
 from llmbatch.reconcile.jobs.run import JobRun
 from llmbatch.reconcile.jobs.submission import Submission

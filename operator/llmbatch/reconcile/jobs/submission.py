@@ -36,7 +36,6 @@ from llmbatch.domain.job.routing import Candidate, WeightedChoice
 from llmbatch.domain.job.rules import AUTH_GRACE, denied
 from llmbatch.domain.job.steps import Adopt, Begin, Create, Finish, LookFor, Lookup, Problem, Repair, Withdraw
 from llmbatch.domain.remote import RemoteBatch, Tag
-from llmbatch.domain.requests.translation import url_of
 from llmbatch.engine.clock import Clock
 from llmbatch.engine.queue import Key
 from llmbatch.kube.client import Kube
@@ -165,7 +164,7 @@ class Submission:
                 deployment,
                 lambda provider: provider.create_batch(
                     input_file_id=file_id,
-                    endpoint=url_of(endpoint, provider.capabilities.url_prefix),
+                    endpoint=provider.capabilities.batch_endpoint(endpoint),
                     completion_window=run.job.spec.completion_window,
                     metadata=self._metadata(run.job, step),
                 ),

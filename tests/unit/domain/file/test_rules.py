@@ -16,7 +16,7 @@ from llmbatch.domain.file import rules as lifecycle
 from llmbatch.domain.file import status as filestatus
 from llmbatch.domain.file.rules import FileSeen, Plan, Target
 from llmbatch.domain.remote import FileState, RemoteFile
-from llmbatch.domain.requests.validation import InputCheck
+from llmbatch.domain.requests.validation import InputCheck, InputLimits
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -30,13 +30,13 @@ def a_file(*entries: FileDeployment, **status: Any) -> BatchFile:
     metadata = {"name": "f", "namespace": "team", "uid": "u", "generation": 3, "creationTimestamp": NOW}
     spec = {"targetModelNames": ["m"], "source": {"inline": "x"}}
     made = BatchFile.model_validate({"metadata": metadata, "spec": spec})
-    values = {"requests": 10, "sha256": "a" * 64, "deployments": list(entries), **status}
+    values = {"requests": 10, "sha256": "a" * 64, "endpoint": "/v1/embeddings", "deployments": list(entries), **status}
     return made.model_copy(update={"status": BatchFileStatus(**values)})
 
 
 def a_target(route: str = EAST, **changes: Any) -> Target:
     """A deployment that takes the file."""
-    fields = {"model_name": "m", "form": "gpt /v1/", "max_requests": 100, "max_bytes": 1000, "size": 500, **changes}
+    fields = {"model_name": "m", "form": "gpt /v1/", "limits": InputLimits(100, 1000), "size": 500, **changes}
     return Target(route, **fields)
 
 
@@ -86,7 +86,15 @@ def test_a_failed_upload_waits_for_its_time(after, wanted):
     assert uploads(a_file(an_entry(CopyState.FAILED, retryTime=retry))) == wanted
 
 
-@pytest.mark.parametrize("changes", [{"unusable": GONE}, {"max_requests": 9}, {"max_bytes": 499}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"unusable": GONE},
+        {"limits": InputLimits(9, 1000)},
+        {"limits": InputLimits(100, 499)},
+        {"limits": InputLimits(100, 1000, frozenset({"/v1/responses"}))},
+    ],
+)
 def test_nothing_is_sent_to_a_deployment_that_cannot_take_it(changes):
     """Not Ready, too many requests for it, or too many bytes."""
     assert uploads(a_file(), targets=[a_target(**changes)]) == ()
@@ -183,7 +191,7 @@ def test_what_was_just_learnt_takes_the_place_of_what_was_known():
 def test_entries_say_why_nothing_is_uploaded():
     """Limits, a deployment that is not Ready and a source that cannot be read each have their own reason."""
     for seen, reason in (
-        (FileSeen(targets=[a_target(max_requests=1)]), "LimitExceeded"),
+        (FileSeen(targets=[a_target(limits=InputLimits(1))]), "LimitExceeded"),
         (FileSeen(targets=[a_target(unusable=(Reason.UNAUTHORIZED, "no"))]), "Unauthorized"),
         (FileSeen(targets=[a_target()], unreadable=GONE), "ConfigMapNotFound"),
     ):

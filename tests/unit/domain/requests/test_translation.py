@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmbatch.domain.requests.translation import Translation, bound, translated_size
+from llmbatch.domain.requests.endpoint import path_of
+from llmbatch.domain.requests.translation import Translation, translated_size
 from llmbatch.domain.requests.validation import InputCheck
 from support.requests import ABSENT, a_body, a_file, a_line
 
@@ -20,9 +22,14 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.di
 OBJECTS = st.dictionaries(NAMES, VALUES, max_size=4)
 
 
+def written(prefix: str) -> Callable[[str], str]:
+    """How a provider writes URLs whose paths begin so."""
+    return lambda endpoint: path_of(endpoint, prefix)
+
+
 def translate(data: bytes, model: str = "own", prefix: str = "/v1", *, step: int | None = None) -> bytes:
     """``data`` translated, fed whole or in steps."""
-    translation = Translation(model, prefix)
+    translation = Translation(model, written(prefix))
     step = step or max(1, len(data))
     made = b"".join(translation.feed(data[at : at + step]) for at in range(0, len(data), step))
     made += translation.finish()
@@ -120,7 +127,7 @@ def test_input_that_is_not_valid_is_an_error_without_content(line: bytes):
 
 def test_other_content_has_another_hash():
     """A source that changed since its validation is noticed by the hash of what was fed."""
-    one, other = Translation("own", "/v1"), Translation("own", "/v1")
+    one, other = Translation("own", str), Translation("own", str)
     one.feed(a_file(a_line("a")))
     other.feed(a_file(a_line("b")))
 
@@ -169,7 +176,7 @@ def test_translation_is_the_original_with_two_substitutions(
 
     want = [{**r, "url": f"{prefix}/x", "body": {**r["body"], "model": model}} for r in requests]
     assert [json.loads(line) for line in made.split(b"\n")[:-1]] == want
-    assert len(made) == translated_size(report, model, prefix) <= bound(report, model)
+    assert len(made) == translated_size(report, model, written(prefix))
 
 
 @given(files())
@@ -192,4 +199,4 @@ def test_sizes_of_empty_and_named_bodies_are_known():
         report = checked.finish()
 
         for prefix in ("/v1", ""):
-            assert translated_size(report, "own", prefix) == len(translate(data, "own", prefix))
+            assert translated_size(report, "own", written(prefix)) == len(translate(data, "own", prefix))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmbatch.domain.requests.validation import ENOUGH_ERRORS, InputCheck, InputReport, Lines, Seen, endpoint_of
+from llmbatch.domain.requests.validation import ENOUGH_ERRORS, InputCheck, InputLimits, InputReport, Lines, Seen
 from support.requests import ABSENT, a_body, a_file, a_line
 
 PREFIX = b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":'
 
 
-def check(data: bytes, *, targets: tuple[str, ...] = ("gpt",), step: int | None = None, **limits: int) -> InputReport:
+def check(data: bytes, *, targets: tuple[str, ...] = ("gpt",), step: int | None = None, **limits: Any) -> InputReport:
     """The report on ``data``, fed whole or in steps."""
-    checked = InputCheck(targets, **limits)
+    checked = InputCheck(targets, InputLimits(**limits))
     step = step or max(1, len(data))
     for at in range(0, len(data), step):
         checked.feed(data[at : at + step])
@@ -52,7 +53,7 @@ def test_a_valid_file_is_measured():
         (PREFIX + b'{"n":NaN}}', "invalid_json"),
         (PREFIX + b'{"n":-Infinity}}', "invalid_json"),
         (PREFIX + b'{"n":01}}', "invalid_json"),
-        (PREFIX + b'{"t":"\\ud800"}}', "invalid_json"),
+        (PREFIX + b'{"t":"\\ud800"}}', "half_a_character"),
         (PREFIX + b'{"t":"\x00"}}', "invalid_json"),
         (a_line() + b" x", "invalid_json"),
         (a_line() + b"\x00", "invalid_json"),
@@ -188,7 +189,7 @@ def test_an_input_without_requests_is_refused(data: bytes):
 def test_too_many_requests_are_refused():
     """The limit is on requests, not on lines; the rest is still hashed, and the caller may stop."""
     data = a_file(a_line("1"), b"", a_line("2"), a_line("3"), b"not json")
-    checked = InputCheck(["gpt"], max_requests=2)
+    checked = InputCheck(["gpt"], InputLimits(2))
     checked.feed(data)
 
     assert checked.refused
@@ -325,21 +326,74 @@ def test_seen_is_small():
     assert max(map(len, buckets)) < 16 * 30
 
 
+def with_urls(*urls: str, **body: object) -> bytes:
+    """A line for each URL."""
+    return a_file(*(a_line(str(n), url=url, body=a_body(**body)) for n, url in enumerate(urls)))
+
+
+def test_a_file_may_write_its_one_url_in_several_ways():
+    """All of them are the same endpoint."""
+    report = check(
+        with_urls("/v1/embeddings", "/embeddings", "/openai/deployments/own/embeddings?api-version=2024-10-21")
+    )
+
+    assert (report.valid, report.endpoint) == (True, "/v1/embeddings")
+
+
+@pytest.mark.parametrize("first", ["/v1/embeddings", "/openai/deployments/own/embeddings"])
+def test_urls_that_name_two_deployments_leave_a_doubt(first: str):
+    """A file goes to one deployment, whatever Azure called those it was written for."""
+    report = check(with_urls(first, "/openai/deployments/own/embeddings", "/openai/deployments/other/embeddings"))
+
+    assert codes(report) == [(3, "mixed_urls")]
+    assert "another deployment" in report.errors[0].message
+
+
+def test_a_url_that_is_none_is_refused_with_the_form_to_write():
+    """Another host's is no doubt that could be cleared."""
+    report = check(with_urls("https://example.com/v1/chat/completions", "v1/chat/completions"))
+
+    assert codes(report) == [(1, "invalid_url"), (2, "invalid_url")]
+    assert [error.message.endswith("without scheme and host") for error in report.errors] == [True, False]
+
+
+def test_an_endpoint_that_no_provider_of_the_file_has_is_refused_with_those_there_are():
+    """Before anything is uploaded, once; where nobody knows the endpoints, any is taken, with its own version too."""
+    known = frozenset({"/v1/embeddings", "/v1/responses"})
+    report = check(with_urls("/v1/audio/speech", "/v1/audio/speech"), endpoints=known)
+
+    assert codes(report) == [(1, "unsupported_endpoint")]
+    assert "only for /v1/embeddings, /v1/responses" in report.errors[0].message
+    assert check(with_urls("/v1/responses"), endpoints=known).valid
+    assert check(with_urls("/v4/chat/completions")).endpoint == "/v4/chat/completions"
+
+
+def test_a_stream_passes_where_the_api_is_only_compatible():
+    """It says itself what it makes of it."""
+    data = with_urls("/v1/responses", "/v1/responses", stream=True)
+
+    assert codes(check(data)) == [(1, "stream_not_supported"), (2, "stream_not_supported")]
+    assert check(data, streams=True).valid
+
+
 @pytest.mark.parametrize(
-    ("url", "want"),
-    [
-        ("/v1/chat/completions", "/v1/chat/completions"),
-        ("/chat/completions", "/v1/chat/completions"),
-        ("/responses", "/v1/responses"),
-        ("v1/responses", None),
-        ("/", None),
-        ("/v1/", None),
-        ("/v1/a/", None),
-        ("//evil", None),
-        ("/a?b", None),
-        ("/" + "a" * 61, None),
-    ],
+    ("given", "count"),
+    [("one", 1), (["one", "two"], 2), ([1, 2, 3], 1), ([[1, 2], [3]], 2), ([], 1), (None, 1), (ABSENT, 1)],
 )
-def test_endpoints_have_one_form(url: str, want: str | None):
-    """Both ways of writing an endpoint are one endpoint, and anything but a plain path is none."""
-    assert endpoint_of(url) == want
+def test_the_texts_of_a_file_of_embeddings_are_counted(given: object, count: int):
+    """A line may have many, as texts or as tokens; two lines have twice as many."""
+    data = with_urls("/v1/embeddings", "/v1/embeddings", input=given)
+
+    assert check(data, max_embedding_inputs=2 * count).valid
+    if given not in (None, ABSENT):
+        assert codes(check(data, max_embedding_inputs=2 * count - 1)) == [(None, "too_many_inputs")]
+    assert check(with_urls("/v1/responses", input=["x"] * 9), max_embedding_inputs=1).valid
+
+
+@pytest.mark.parametrize("text", [r"cut \ud83d", r"\ud83d\ud83d\ude00", r"\ude00", r"\\\ud83d"])
+def test_half_of_a_character_is_told_as_that(text: str):
+    """The line is valid to many readers, so that `invalid JSON` would send people looking for a comma."""
+    report = check(a_file(PREFIX + b'{"model":"gpt","x":"' + text.encode() + b'"}}'))
+
+    assert codes(report) == [(1, "half_a_character")]
+    assert check(a_file(PREFIX + rb'{"model":"gpt","x":"\ud83d\ude00 \\ud83d"}}')).valid

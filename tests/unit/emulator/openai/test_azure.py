@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from support.emulator import chat_lines
@@ -133,7 +134,7 @@ async def test_a_list_may_be_in_no_order_and_still_pages_without_gap(azure: Benc
 
 
 async def test_the_v1_form_takes_lines_with_v1_and_needs_no_version(azure: Bench):
-    """Both forms lead to the same files and batches; each has its own endpoints."""
+    """Both forms lead to the same files and batches; this one takes endpoints as the how-to page has them too."""
     azure.prefix, azure.query = "/azure/east/openai/v1", {}
     file = await azure.upload(azure_lines(url="/v1/chat/completions"))
     azure.clock.turn(8)
@@ -141,7 +142,23 @@ async def test_the_v1_form_takes_lines_with_v1_and_needs_no_version(azure: Bench
     done = await azure.after(1000, await azure.create(file["id"]))
 
     assert done["status"] == "completed"
-    await azure.create(file["id"], endpoint=CLASSIC, status=400)
+    again = await azure.after(1000, await azure.create(file["id"], endpoint=CLASSIC))
+    assert again["status"] == "completed"
+
+
+@pytest.mark.parametrize(("prefix", "query"), [("/azure/east/openai/v1", {}), (None, None)])
+async def test_whether_responses_are_wanted_is_read_from_the_file(azure: Bench, prefix: str | None, query: Any):
+    """In either form the lines have `/v1/responses`, and the create names another endpoint."""
+    if prefix is not None:
+        azure.prefix, azure.query = prefix, query
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/responses", "body": {"model": "mini", "input": "x"}}
+    file = await azure.upload(orjson.dumps(line) + b"\n")
+    azure.clock.turn(8)
+
+    done = await azure.after(1000, await azure.create(file["id"], endpoint=CLASSIC))
+
+    lines = await azure.lines(done["output_file_id"])
+    assert [line["response"]["body"]["object"] for line in lines] == ["response"]
 
 
 async def test_the_classic_form_is_not_found_without_a_version(azure: Bench):

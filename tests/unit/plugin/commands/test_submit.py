@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from llmbatch.domain.requests.validation import InputReport
+from llmbatch.domain.requests.validation import InputLimits, InputReport
 from llmbatch.plugin.exits import Exit, Stop
 from llmbatch.plugin.submitting.manifests import INLINE_BYTES, OBJECT_BYTES, Plan, Wish, planned
 from llmbatch.plugin.submitting.requests import checked
@@ -22,7 +22,8 @@ LINES = a_file(a_line("a"), a_line("b"))
 def a_plan(content: bytes = LINES, **wish: Any) -> Plan:
     """The plan for a file of these lines, wished for as given."""
     fields = {"file": "questions.jsonl", "model": "gpt", **wish}
-    return planned(Wish(**fields), checked(io.BytesIO(content), ["gpt"], kept_errors=20), io.BytesIO(content))
+    report = checked(io.BytesIO(content), ["gpt"], InputLimits(), kept_errors=20)
+    return planned(Wish(**fields), report, io.BytesIO(content))
 
 
 def a_large_plan(size: int, **wish: Any) -> Plan:
@@ -242,5 +243,11 @@ def test_results_that_will_hardly_fit_are_told_beforehand(tmp_path):
     def told(*more: str) -> str:
         return invoked("submit", file, "--dry-run", "client", *more).err
 
+    assert "may not fit" in told()
+    file.write_bytes(a_file(*(a_line(str(number), url="/v1/embeddings") for number in range(60))))
+    assert "may not fit" in told()
+    file.write_bytes(a_file(*(a_line(str(number)) for number in range(60))))
+    assert "may not fit" not in told()
+    file.write_bytes(a_file(a_line(url="/v1/embeddings", body=a_body(input=["text"] * 60))))
     assert "may not fit" in told()
     assert told("--output-to", "none") == told("--output-to", "s3://bucket/prefix") == ""

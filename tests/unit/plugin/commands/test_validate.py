@@ -119,3 +119,23 @@ def test_more_than_providers_take_is_worth_a_note(tmp_path):
     done = invoked("validate", file)
 
     assert "at most 50000 requests a file" in done.err
+
+
+def test_endpoints_are_those_of_openai_unless_told_otherwise(tmp_path):
+    """An API that is only compatible takes any endpoint, of any version, and streams."""
+    file = tmp_path / "speech.jsonl"
+    file.write_bytes(a_file(a_line(url="/v4/audio/speech", body=a_body(stream=True))))
+
+    assert "unsupported_endpoint" in invoked("validate", file, code=1).out
+    assert "/v4/audio/speech" in invoked("validate", file, "--compatible").out
+
+
+def test_more_texts_to_embed_than_a_file_may_have_are_refused(tmp_path):
+    """OpenAI counts the texts of all lines together."""
+    file = tmp_path / "texts.jsonl"
+    file.write_bytes(
+        a_file(*(a_line(str(n), url="/v1/embeddings", body=a_body(input=["x"] * 2001)) for n in range(25)))
+    )
+
+    assert "too_many_inputs" in invoked("validate", file, code=1).out
+    assert invoked("validate", file, "--compatible", "-o", "json").json["valid"]

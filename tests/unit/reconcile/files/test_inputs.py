@@ -12,7 +12,8 @@ import pytest
 from llmbatch.api import BatchFile
 from llmbatch.domain.errors import SourceChanged
 from llmbatch.domain.requests.translation import Translation
-from llmbatch.reconcile.files.uploads import Inputs, translated
+from llmbatch.domain.requests.validation import InputLimits
+from llmbatch.reconcile.files.inputs import Inputs, translated
 from support.requests import a_line
 
 LINE = a_line("a", body={}) + b"\n"
@@ -50,12 +51,12 @@ def a_file(**status: Any) -> BatchFile:
     )
 
 
-@pytest.mark.parametrize("limits", [{"max_requests": 3, "max_bytes": 10_000}, {"max_requests": 99, "max_bytes": 300}])
-async def test_a_file_that_is_over_its_limits_is_not_read_to_the_end(limits: dict[str, int]):
+@pytest.mark.parametrize("limits", [InputLimits(3, 10_000), InputLimits(99, 300)])
+async def test_a_file_that_is_over_its_limits_is_not_read_to_the_end(limits: InputLimits):
     """Whatever follows, it stays refused, and the source can be without end."""
     source = Chunks([a_line(str(n), body={}) + b"\n" for n in range(1000)])
 
-    report = await Inputs(lambda file: source).report(a_file(), **limits)
+    report = await Inputs(lambda file: source).report(a_file(), limits)
 
     assert not report.valid
     assert source.read < 10
@@ -73,6 +74,6 @@ async def test_a_source_that_grew_is_not_read_to_the_end():
             sent.append(line)
 
     with pytest.raises(SourceChanged):
-        await send(translated(source, Translation("gpt", "/v1"), file.status))
+        await send(translated(source, Translation("gpt", str), file.status))
 
     assert (source.read, len(sent), source.closed) == (3, 1, True)
