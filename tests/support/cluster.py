@@ -22,7 +22,7 @@ Object = dict[str, Any]
 FIELD_MANAGER = "tests"
 USER_AGENT = "llmbatch-tests"
 # Clients whose writes are no part of what a test counts: we ourselves, and the control plane's own.
-BYSTANDERS = (USER_AGENT, "kubectl", "kube-apiserver", "kube-controller-manager")
+BYSTANDERS = (USER_AGENT, "bench", "kubectl", "kube-apiserver", "kube-controller-manager")
 WRITING = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 FIRST_POLL, LONGEST_POLL = 0.02, 0.25
 

@@ -83,14 +83,14 @@ class Operator:
         if not await self._unless_stopped(watching.wait_for_crds()):
             return
         cluster = self.settings.cluster_id or await self._cluster_uid()
-        informer = Informer(self._connection, self.settings.namespace, watching.observe)
+        informer = Informer(self._connection, self.settings.namespace, watching.observe, watching.listed.set)
         reconciling = Reconciling(
             self.settings, cluster, self.kube, self.index, self.queue, self.clock, self.metrics, guard=election.guard
         )
         workers = reconciling.workers
 
         async def lead() -> None:
-            await watching.complete.wait()
+            await watching.listed.wait()
             _spare_the_collector()
             logger.info("leading, %d resources known", len(self.index.jobs) + len(self.index.files))
             await workers.run()

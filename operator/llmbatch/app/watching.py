@@ -28,8 +28,6 @@ logger = logging.getLogger(__name__)
 RESYNC_EVERY = 600.0
 BEHIND_AFTER = 60.0
 CRD_WAIT = 2.0
-FIRST_LIST_LOOK, FIRST_LIST_LOOKS = 0.3, 10
-"""Seconds between looks at what of the first list is still missing, and looks before it is listed anew."""
 BY_KIND: Mapping[str, type[Resource]] = {kind.KIND: kind for kind in KINDS}
 
 
@@ -47,7 +45,8 @@ class Watching:
         self._wake = partial(wake, queue, index)
         self._namespaces = namespaces
         self._liveness = liveness
-        self.complete = asyncio.Event()
+        self.listed = asyncio.Event()
+        """Set by the informer when it has handed on all that there was."""
 
     async def wait_for_crds(self) -> None:
         """Wait until the API server serves our kinds: kopf would never see those that come later."""
@@ -122,30 +121,14 @@ class Watching:
 
     async def keep_right(self) -> None:
         """Wait for the informer's first list, then compare every 10 minutes, until cancelled."""
-        await self._wait_for_first_list()
+        await self.listed.wait()
         self._liveness.listed = True
-        self.complete.set()
         while True:
             await self._clock.sleep(RESYNC_EVERY)
             try:
                 await self._resync()
             except KubeError as error:
                 logger.warning("resync failed: %s", error.message)
-
-    async def _wait_for_first_list(self) -> None:
-        """Until the index knows all that there was; what is missing may be gone meanwhile, so it is listed again."""
-        while True:
-            try:
-                behind = await self._behind()
-            except KubeError as error:
-                logger.warning("the first list is not done: %s", error.message)
-                await self._clock.sleep(FIRST_LIST_LOOK)
-                continue
-            for _ in range(FIRST_LIST_LOOKS):
-                behind = {key: version for key, version in behind.items() if self._is_newer(key, version)}
-                if not behind:
-                    return
-                await self._clock.sleep(FIRST_LIST_LOOK)
 
     async def _listed(self) -> dict[Key, str]:
         found = {}
@@ -154,10 +137,6 @@ class Watching:
                 async for item in self._kube.list_metadata(kind, namespace):
                     found[Key(kind.KIND, item.namespace, item.name)] = item.resource_version
         return found
-
-    async def _behind(self) -> dict[Key, str]:
-        """Of which keys the API server has something newer than the index, and its version."""
-        return {key: version for key, version in (await self._listed()).items() if self._is_newer(key, version)}
 
     async def _resync(self) -> None:
         known = set(self._index.keys())

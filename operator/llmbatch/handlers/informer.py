@@ -13,7 +13,7 @@ from typing import Any
 import kopf
 
 from llmbatch.api import KINDS, names
-from llmbatch.handlers.lean import NoDiffs, NoMemories, NoProgress
+from llmbatch.handlers.lean import let_go, session
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +27,23 @@ LIST_CHUNK = 500
 
 
 class Informer:
-    """Watches the three kinds in the given namespaces, or in all where none is given."""
+    """Watches the three kinds in the given namespaces, or in all where none is given.
+
+    ``listed`` is called when everything that there was at the beginning has been handed on.
+    """
 
     def __init__(
-        self, connection: Callable[[], Awaitable[kopf.ConnectionInfo]], namespaces: Sequence[str], observe: Observe
+        self,
+        connection: Callable[[], Awaitable[kopf.ConnectionInfo]],
+        namespaces: Sequence[str],
+        observe: Observe,
+        listed: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._namespaces = namespaces
         self._observe = observe
+        self._listed = listed
+        self._unlisted = len(KINDS) * max(1, len(set(namespaces)))
         self._stop = asyncio.Event()
 
     async def run(self, started: Callable[[], None]) -> None:
@@ -45,10 +54,10 @@ class Informer:
         """
         registry = kopf.OperatorRegistry()
         self._register(registry)
+        let_go(registry, self._list_done)
         tasks = await kopf.spawn_tasks(
             registry=registry,
             settings=_settings(),
-            memories=NoMemories(),
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
@@ -70,13 +79,19 @@ class Informer:
 
     def _register(self, registry: kopf.OperatorRegistry) -> None:
         @kopf.on.login(registry=registry)
-        async def login(**_: Any) -> kopf.ConnectionInfo:
-            return await self._connection()
+        async def login(**_: Any) -> kopf.AiohttpSession:
+            return session(await self._connection())
 
         for kind in KINDS:
             kopf.on.event(names.GROUP, names.VERSION, kind.PLURAL, registry=registry, id=kind.PLURAL)(
                 self._handler(kind.KIND)
             )
+
+    def _list_done(self) -> None:
+        """Of one kind in one namespace; lists that are made anew later on concern nobody."""
+        self._unlisted -= 1
+        if self._unlisted == 0:
+            self._listed()
 
     def _handler(self, kind: str) -> Callable[..., Any]:
         async def handle(event: Mapping[str, Any], **_: Any) -> None:
@@ -90,15 +105,11 @@ def _settings() -> kopf.OperatorSettings:
     # With scanning on, kopf idles for a minute where RBAC does not let it list namespaces and CRDs.
     settings.scanning.disabled = True
     settings.posting.enabled = False
-    settings.persistence.diffbase_storage = NoDiffs()
-    settings.persistence.progress_storage = NoProgress()
     settings.peering.standalone = True
     settings.watching.server_timeout = SERVER_TIMEOUT
     settings.watching.connect_timeout = 10
     settings.watching.inactivity_timeout = INACTIVITY_TIMEOUT
     settings.watching.chunk_size = LIST_CHUNK
     settings.networking.request_timeout = 60
-    # The worker of an object is kopf's largest cost while it idles.
-    settings.queueing.idle_timeout = 1
     settings.process.ultimate_exiting_timeout = None
     return settings
