@@ -1,12 +1,14 @@
-"""A proxy before the API server that can hold a call, lose its answer, or cut the line altogether."""
+"""A proxy before the API server that can hold a call, lose its answer, spoil watches, or cut the line altogether."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 import ssl
 import threading
-from collections.abc import Coroutine
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +23,9 @@ from support.cluster import Cluster
 
 T = TypeVar("T")
 START_SECONDS = 10.0
+LATE_SECONDS = 0.3
+SHARE = 0.25
+TOLD = (b'{"type":"ADDED"', b'{"type":"MODIFIED"', b'{"type":"DELETED"')
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "content-length", "host"})
 
 
@@ -45,6 +50,45 @@ class Trap:
         assert self.sprung.wait(timeout), f"no {self.method} …{self.path} with {self.body!r} came within {timeout} s"
 
 
+class Spoiler:
+    """Doubles some events of watches, lets some come after the next one, and cuts a watch now and then."""
+
+    def __init__(self, seed: int, *, cut_after: int) -> None:
+        self._random = random.Random(seed)
+        self._cut_after = cut_after
+        self.done = Counter[str]()
+
+    async def spoilt(self, lines: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        """The events of one watch, until it is cut."""
+        left, held = self._random.randint(1, self._cut_after), b""
+        source = aiter(lines)
+        coming = asyncio.ensure_future(anext(source, b""))
+        try:
+            while left:
+                await asyncio.wait({coming}, timeout=LATE_SECONDS if held else None)
+                line = await coming if coming.done() else b""
+                if coming.done():
+                    coming = asyncio.ensure_future(anext(source, b""))
+                    if not line:
+                        return
+                if line and not held and self._is_struck(line, "late"):
+                    held = line
+                    continue
+                for told in filter(None, (line, line if self._is_struck(line, "twice") else b"", held)):
+                    yield told
+                held = b""
+                left -= 1
+            self.done["cut"] += 1
+        finally:
+            coming.cancel()
+
+    def _is_struck(self, line: bytes, fate: str) -> bool:
+        # An error or a bookmark that came twice or late would be no event that is told wrongly.
+        struck = line.startswith(TOLD) and self._random.random() < SHARE
+        self.done[fate] += struck
+        return struck
+
+
 class ApiProxy:
     """Passes on every call to a cluster's API server, watches too, over plain HTTP on loopback. Use it in a `with`."""
 
@@ -53,6 +97,7 @@ class ApiProxy:
         self._folder = folder
         self._traps: list[Trap] = []
         self._cut = False
+        self._spoiler: Spoiler | None = None
         self._open: set[asyncio.Transport] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="api-proxy", daemon=True)
@@ -78,6 +123,11 @@ class ApiProxy:
     def swallow(self, method: str, path: str, body: str = "") -> Trap:
         """Pass on the next such call and never give its answer."""
         return self._arm(Trap("swallow", method, path, body))
+
+    def spoil_watches(self, seed: int, *, cut_after: int) -> Spoiler:
+        """Have watches tell events twice and in another order, and end after at most so many."""
+        self._spoiler = Spoiler(seed, cut_after=cut_after)
+        return self._spoiler
 
     def cut(self) -> None:
         """End every connection, and every new one at once, until `mend`."""
@@ -153,10 +203,21 @@ class ApiProxy:
             kept = {name: value for name, value in upstream.headers.items() if name.lower() not in HOP_BY_HOP}
             response = web.StreamResponse(status=upstream.status, headers=kept)
             await response.prepare(request)
-            async for piece in upstream.content.iter_any():
+            pieces: AsyncIterable[bytes] = upstream.content.iter_any()
+            if self._spoiler and request.query.get("watch") == "true":
+                pieces = self._spoiler.spoilt(_lines(upstream.content.iter_any()))
+            async for piece in pieces:
                 await response.write(piece)
             await response.write_eof()
             return response
+
+
+async def _lines(pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    rest = b""
+    async for piece in pieces:
+        *ended, rest = (rest + piece).split(b"\n")
+        for line in ended:
+            yield line + b"\n"
 
 
 async def _caller_gone() -> None:

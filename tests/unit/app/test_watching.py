@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from llmbatch.api import BatchFile
 from llmbatch.api.base import Resource
 from llmbatch.app.liveness import Liveness
-from llmbatch.app.watching import RESYNC_EVERY, Watching
+from llmbatch.app.watching import BEHIND_AFTER, RESYNC_EVERY, Watching
 from llmbatch.engine.queue import Key, WorkQueue
 from llmbatch.kube.client import Metadata
 from llmbatch.reconcile.index.index import Index
@@ -45,7 +48,7 @@ class Store:
             yield Metadata(meta["namespace"], meta["name"], meta["uid"], meta["resourceVersion"])
 
     async def get(self, kind: type[Resource], namespace: str, name: str) -> Resource | None:
-        return next((kind.model_validate(body) for body in self.bodies), None)
+        return next((kind.model_validate(body) for body in self.bodies if body["metadata"]["name"] == name), None)
 
 
 class Bench:
@@ -121,3 +124,55 @@ async def test_an_event_of_what_is_under_way_is_left_to_the_next_run():
     bench.queue.done(KEY)
 
     assert await bench.queue.get() == KEY
+
+
+def a_change(draw: st.DrawFn, store: dict[str, int], version: int) -> tuple[str, int, bool]:
+    """Make, change or delete one of three files; answers the event: name, version and whether it is gone."""
+    name = draw(st.sampled_from(["a", "b", "c"]))
+    gone = name in store and draw(st.booleans())
+    if gone:
+        del store[name]
+    else:
+        store[name] = version
+    return name, version, gone
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[dict[str, int], list[tuple[str, int, bool]]]:
+    """What is stored in the end, and the events of it: some dropped, some twice, and in another order."""
+    store: dict[str, int] = {}
+    events = [a_change(draw, store, version) for version in range(1, draw(st.integers(1, 12)))]
+    told = [event for event in events for _ in range(draw(st.sampled_from([0, 1, 1, 2])))]
+    return store, draw(st.permutations(told))
+
+
+@given(histories())
+@settings(max_examples=60, deadline=None)
+def test_whatever_a_watch_drops_doubles_or_reorders_is_right_after_a_resync(
+    history: tuple[dict[str, int], list[tuple[str, int, bool]]],
+):
+    """What is stored is known or will be read, and what is not there is forgotten."""
+    stored, told = history
+
+    def body(name: str, version: int) -> dict[str, Any]:
+        made = a_body(version)
+        return {**made, "metadata": {**made["metadata"], "name": name, "uid": f"uid-{name}"}}
+
+    async def run() -> tuple[set[str], set[str]]:
+        bench = Bench(Store(*(body(name, version) for name, version in stored.items())))
+        for name, version, gone in told:
+            bench.watching.observe("BatchFile", body(name, version), gone)
+        while bench.queue.depth:
+            bench.queue.done(await bench.queue.get())
+        bench.watching.listed.set()
+        task = asyncio.create_task(bench.watching.keep_right())
+        await settle()
+        await bench.clock.advance(RESYNC_EVERY + BEHIND_AFTER + 1)
+        task.cancel()
+        late = {(await bench.queue.get()).name for _ in range(bench.queue.depth)}
+        right = {key.name for key in bench.index.files if bench.index.version_of(key) == str(stored.get(key.name))}
+        return {key.name for key in bench.index.files} - late, right
+
+    known, right = asyncio.run(run())
+
+    assert known <= right <= stored.keys()
