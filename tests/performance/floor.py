@@ -46,6 +46,11 @@ class Floor:
     submitted: float
     finished: float
 
+    @property
+    def each(self) -> float:
+        """Of a whole job."""
+        return self.submitted + self.finished
+
 
 async def floor_of(kubeconfig: Path, namespace: str, account: Account, file_id: str, count: int) -> Floor:
     """What so many jobs cost a bare loop. Their objects are made, and left, in ``namespace``."""
