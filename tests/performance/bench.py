@@ -179,7 +179,9 @@ def main() -> int:
             finished = world.get("BatchJob", "job-0")
         finally:
             process.kill()
-        jobs_alone = jobs.measure(cluster, emulator, lambda name: operator(cluster, folder, name, [name]), options.at_once)
+        jobs_alone = jobs.measure(
+            cluster, emulator, lambda name: operator(cluster, folder, name, [name]), options.at_once
+        )
         there = stored.measure(
             cluster,
             lambda name, within: operator(cluster, folder, name, [name], within),
