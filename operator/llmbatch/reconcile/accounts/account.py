@@ -36,12 +36,13 @@ class Stray(NamedTuple):
 class Search:
     """A search for the batches of one attempt; ``since`` is monotonic.
 
-    ``unreadable``: the provider lists a batch that may be of this attempt, without an id by which it could be followed.
+    ``unreadable_at``: when the last listing began that showed a batch which may be of this attempt, without an id by
+    which it could be followed.
     """
 
     since: float
     found: list[RemoteBatch] = field(default_factory=list)
-    unreadable: bool = False
+    unreadable_at: float | None = None
 
     def see(self, batch: RemoteBatch) -> None:
         """Take in a batch with the tag that is looked for."""
@@ -116,15 +117,12 @@ class Account:
         if self.listed_from is None and stray:
             self.leave(JobName(tag.namespace, tag.name), Stray(batch.created_at or _LONG_AGO, batch.id))
 
-    def begin_listing(self) -> None:
-        """What an earlier complete listing could not read may be readable now."""
-        for search in self.sought.values():
-            search.unreadable = False
-
-    def see_unreadable(self, tag: Tag | None) -> None:
-        """Take in a batch that may be of this cluster and has no id; without a tag it may be any that is looked for."""
+    def see_unreadable(self, tag: Tag | None, began: float) -> None:
+        """Take in a batch that may be of this cluster and has no id, from a listing that began then; without a tag it
+        may be any that is looked for."""
         for attempt, search in self.sought.items():
-            search.unreadable |= tag is None or attempt == (tag.uid, tag.shard, tag.attempt)
+            if tag is None or attempt == (tag.uid, tag.shard, tag.attempt):
+                search.unreadable_at = began
 
     def keep_only(self, batch_ids: Set[str]) -> None:
         """Forget all batches that no job follows any more."""
@@ -165,8 +163,8 @@ class Opened(NamedTuple):
 
 
 class Sighting(NamedTuple):
-    """The batches that bear a tag, from a listing of an account that began at ``began`` (monotonic); ``unreadable`` as
-    for `Search`."""
+    """The batches that bear a tag, from a listing of an account that began at ``began`` (monotonic);
+    ``unreadable`` where it, or a later one, shows one that may bear it and has no id."""
 
     found: tuple[RemoteBatch, ...]
     began: float

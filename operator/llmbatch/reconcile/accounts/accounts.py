@@ -344,7 +344,12 @@ class Accounts:
         if not search.found and (began is None or began < enough):
             self._await_listing(account, enough, job, cleaning_up=cleaning_up)
             return None
-        return Sighting(tuple(search.found), now if began is None else began, account.key, search.unreadable)
+        seen_at = now if began is None else began
+        unreadable = not search.found and search.unreadable_at is not None and search.unreadable_at >= seen_at
+        if unreadable:
+            # It may be readable, or gone, in a later one.
+            self._await_listing(account, now, job, cleaning_up=cleaning_up)
+        return Sighting(tuple(search.found), seen_at, account.key, unreadable)
 
     def _await_listing(self, account: Account, since: float, job: Key, *, cleaning_up: bool = False) -> None:
         """Have a job woken by a complete listing; it is the queue that lists, so that no job's worker waits for it."""

@@ -49,13 +49,11 @@ class Listing:
         """
         began = self._clock.monotonic()
         unseen, pages = set(running), 0
-        if complete:
-            account.begin_listing()
         async for page in provider.list_batches():
             pages += 1
             for batch in page:
                 if isinstance(batch, UnreadableBatch):
-                    self._see_unreadable(account, batch)
+                    self._see_unreadable(account, batch, began)
                     continue
                 unseen.discard(batch.id)
                 self._see(account, batch, running)
@@ -105,10 +103,10 @@ class Listing:
             stray = batch.id not in running and not self._is_recorded(tag.uid, batch.id)
             account.see_tagged(tag, batch, stray=stray)
 
-    def _see_unreadable(self, account: Account, batch: UnreadableBatch) -> None:
+    def _see_unreadable(self, account: Account, batch: UnreadableBatch, began: float) -> None:
         tag = Tag.of(batch.metadata)
         if tag is None or tag.cluster == self._cluster:
-            account.see_unreadable(tag)
+            account.see_unreadable(tag, began)
 
     def _wake(self, jobs: Set[Key]) -> None:
         for job in jobs:

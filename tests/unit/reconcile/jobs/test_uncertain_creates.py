@@ -293,3 +293,24 @@ async def test_one_batch_that_cannot_be_read_is_told_on_its_own_job():
     east.unreadable.clear()
     await pass_time(bench, process, 120)
     assert "in_progress" in next(c.message for c in bench.stored().status.conditions if c.type == "Reconciling")
+
+
+async def test_a_listing_that_breaks_off_takes_nothing_back_of_what_the_last_one_could_not_read():
+    """What is known is what the last whole listing showed: one that failed shows no absence."""
+    bench = Bench()
+    east = bench.deployment("east")
+    east.lose.append("answer")
+    bench.file(EAST)
+    bench.job()
+    process = bench.start()
+    while not east.held:
+        await process.round()
+    east.unreadable |= set(east.held)
+
+    for _ in range(6):
+        await pass_time(bench, process, LAG)
+        east.error = Unavailable("it failed")
+        await pass_time(bench, process, 4 * INTERVAL)
+        east.error = None
+
+    assert east.count("create") == 1
