@@ -15,7 +15,7 @@ import aiohttp
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
-from llmbatch.domain.requests.validation import BLANK, Lines
+from llmbatch.domain.lines import BLANK, Lines
 from llmbatch.kube.errors import Gone, InvalidObject, Unreachable, error_of
 
 JSON = "application/json"

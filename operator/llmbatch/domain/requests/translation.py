@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from llmbatch.domain.lines import BLANK, Lines
 from llmbatch.domain.requests.endpoint import address_of
 from llmbatch.domain.requests.json_members import Span, members, string
 from llmbatch.domain.requests.plain import plain
-from llmbatch.domain.requests.validation import BLANK, MAX_LINE_BYTES, InputReport, Lines
+from llmbatch.domain.requests.validation import MAX_LINE_BYTES, InputReport
 
 LineURL = Callable[[str], str]
 

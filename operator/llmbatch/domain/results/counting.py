@@ -11,7 +11,7 @@ import msgspec
 
 from llmbatch.api.batchjob import Cost, Usage
 from llmbatch.domain.errors import BadAnswer
-from llmbatch.domain.requests.validation import BLANK, Lines, Seen
+from llmbatch.domain.lines import BLANK, Lines, Seen
 from llmbatch.domain.results.cost import Bill, PriceBook, Tokens
 from llmbatch.domain.results.patience import read_patiently
 

@@ -45,11 +45,11 @@ class Azure:
     file_ttl: tuple[int, int] = (14 * DAY, 30 * DAY)
     default_file_ttl: int | None = None
 
-    def kind_of(self, endpoint: str, url: str | None) -> Kind | None:
+    def kind_of(self, endpoint: str, url: str) -> Kind | None:
         if endpoint == CHAT and url == RESPONSES:
             # The how-to page: which of the two is wanted is read from the file.
             return "responses"
-        same = url in (None, endpoint) or (url in self.endpoints and url == f"/v1{endpoint}")
+        same = url == endpoint or (url in self.endpoints and url == f"/v1{endpoint}")
         return self.endpoints[endpoint] if same else None
 
     def new_file_id(self) -> str:

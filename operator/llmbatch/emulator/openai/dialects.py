@@ -25,7 +25,7 @@ class Dialect(Protocol):
         """The endpoints that a batch may name, by what they run; lines' URLs have the same form, but see `kind_of`."""
         ...
 
-    def kind_of(self, endpoint: str, url: str | None) -> Kind | None:
+    def kind_of(self, endpoint: str, url: str) -> Kind | None:
         """What a batch for `endpoint` runs whose lines have the one URL `url`; None: they disagree."""
         ...
 

@@ -67,8 +67,8 @@ class OpenAI:
     file_ttl: tuple[int, int] = (3_600, 30 * DAY)
     default_file_ttl: int | None = 30 * DAY
 
-    def kind_of(self, endpoint: str, url: str | None) -> Kind | None:
-        return self.endpoints[endpoint] if url in (None, endpoint) else None
+    def kind_of(self, endpoint: str, url: str) -> Kind | None:
+        return self.endpoints[endpoint] if url == endpoint else None
 
     def new_file_id(self) -> str:
         return "file-" + secrets.token_urlsafe(32).replace("-", "").replace("_", "")[:22]

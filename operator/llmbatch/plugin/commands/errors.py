@@ -9,7 +9,7 @@ from typing import Any
 from llmbatch.api import BatchFile, BatchJob
 from llmbatch.api.batchfile import FileError
 from llmbatch.domain.errors import SourceNotFound
-from llmbatch.domain.requests.validation import BLANK, Lines
+from llmbatch.domain.lines import BLANK, Lines
 from llmbatch.domain.results.counting import RESULT_LINE_BYTES, whole_number
 from llmbatch.domain.results.patience import read_patiently
 from llmbatch.plugin.connection import Connection, connected

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmbatch.domain.requests.validation import ENOUGH_ERRORS, InputCheck, InputLimits, InputReport, Lines, Seen
+from llmbatch.domain.lines import Lines, Seen
+from llmbatch.domain.requests.validation import ENOUGH_ERRORS, InputCheck, InputLimits, InputReport
 from support.requests import ABSENT, a_body, a_file, a_line
 
 PREFIX = b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":'
